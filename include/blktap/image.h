@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Images: the stack of drivers under one disk, and the checked calls through which everything above reaches it.
+ *
+ * An image is one instance of a driver. A leaf talks to files; a filter or a format talks to its child image, never
+ * to a descriptor, so a filter can stand above or below a format.  An image may also have a backing image, to which
+ * whatever this layer does not hold is deferred; backing images are opened, walked and closed by image.c and chain.c
+ * one after the other, never by recursion, so a chain of any length fits a coroutine's stack.
+ *
+ *	top ──child──► ... ──child──► leaf
+ *	 └─backing─► image below ──child──► leaf
+ *	                └─backing─► ...
+ *
+ * Errors: 0 or -errno.  -EUCLEAN: the image breaks its format.  -EIO: the storage failed.  -ENOTSUP: valid, but not
+ * ours, or a slot the driver does not have.  -EINVAL: range outside the image.  -EROFS: a write to a read-only image.
+ */
+#ifndef BLKTAP_IMAGE_H
+#define BLKTAP_IMAGE_H
+
+#include <blktap/err.h>
+#include <blktap/iov.h>
+#include <blktap/lock.h>
+#include <blktap/opts.h>
+#include <blktap/spec.h>
+
+struct td_image;
+struct td_policy;
+
+/* What drivers run on.  One for each thread that owns images; outlives them. */
+struct td_env {
+	struct td_loop *loop;
+	struct td_engine *engine;
+	struct td_pool *pool;
+	const struct td_policy *policy; /* NULL: only files that the user named */
+};
+
+/* Flags of td_image_open. */
+#define TD_OPEN_RDONLY	 0x01u /* nothing is written, not even a dirty bit; image and chain */
+#define TD_OPEN_BACKING	 0x02u /* opened for an overlay: implies RDONLY, shares the file with other readers */
+#define TD_OPEN_GROW	 0x04u /* the caller is a format: writes may extend the image (leaf and filters) */
+#define TD_OPEN_NO_LOCK	 0x08u /* take no lock on the file: for info on a disk in use */
+#define TD_OPEN_NO_CHAIN 0x10u /* leave the backing image closed: for info, rebase */
+#define TD_OPEN_CHECK	 0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
+
+/* Flags of the data calls. */
+#define TD_FUA	     0x01u /* write, zero: on stable storage before the call returns */
+#define TD_EXACT     0x02u /* read: the end of the file inside the range is -EUCLEAN, not zeros (metadata) */
+#define TD_MAY_UNMAP 0x04u /* zero: space may be given back */
+#define TD_FAST	     0x08u /* zero: -ENOTSUP rather than writing zeros out */
+
+enum td_extent_kind {
+	TD_EXTENT_DATA,	   /* bytes of this layer */
+	TD_EXTENT_ZERO,	   /* reads as zeros by this layer's word, whatever is below */
+	TD_EXTENT_BACKING, /* not in this layer: the backing image decides; zeros if there is none */
+};
+
+struct td_extent {
+	enum td_extent_kind kind;
+	bool allocated; /* ZERO: space is kept for it.  DATA: always true */
+	uint64_t len;	/* bytes from the asked offset on; 1..asked */
+};
+
+/* What a driver knows of its image; fixed at open but for resize. */
+struct td_limits {
+	uint32_t block_size;	/* the alignment at which it is fastest and atomic: 512, 4096 ... */
+	uint32_t mem_align;	/* of buffers, so that nothing is bounced */
+	uint64_t max_transfer;	/* bytes in one call; longer ones are cut up by image.c; 0: no limit */
+	uint32_t trim_granularity; /* 0: no trim */
+	bool zero_efficient;	/* zero() is cheaper than writing */
+};
+
+struct td_image_stats {
+	uint64_t reads, writes, zeros, trims, flushes;
+	uint64_t read_bytes, write_bytes;
+	uint64_t errors;
+};
+
+enum td_snap_op { TD_SNAP_CREATE, TD_SNAP_APPLY, TD_SNAP_DELETE };
+
+struct td_check {
+	uint64_t leaks, corruptions, errors;
+	uint64_t leaks_fixed, corruptions_fixed;
+	uint64_t clusters, allocated;
+	uint64_t image_end;
+	void (*report)(void *arg, const char *line); /* one finding; may be NULL */
+	void *report_arg;
+};
+
+#define TD_FIX_LEAKS 0x01u
+#define TD_FIX_ALL   0x03u
+
+/* Making a new image. */
+struct td_create {
+	struct td_env *env;
+	const char *path;	/* leaf: the file to make */
+	struct td_image *child; /* format: where to write, opened with TD_OPEN_GROW, empty */
+	uint64_t size;		/* virtual bytes */
+	struct td_opts *opts;
+	bool force;		/* leaf: overwrite what is there */
+};
+
+#define TD_LEAF	  0x01u /* has a file, no child */
+#define TD_FILTER 0x02u /* child has the same bytes and size */
+#define TD_FORMAT 0x04u /* child holds the format's file */
+
+/*
+ * A driver.  A slot left NULL is -ENOTSUP, never passed through.  Slots are called by image.c only, in a coroutine,
+ * with ranges checked against im->size (no range wraps, none is empty but flush's), never on a closed image.
+ * Data slots may run at the same time as each other; open and close run alone.
+ */
+struct td_driver {
+	const char *name; /* what a specification says */
+	unsigned flags;
+	size_t state_size; /* im->state: zeroed before open, freed by image.c */
+
+	/* How sure is this driver that it is its format: 0 no .. 100 sure.  Pure. head: the first len bytes. */
+	int (*probe)(const void *head, size_t len);
+
+	int (*create)(const struct td_create *c, struct td_err *ret_err);
+
+	/*
+	 * im->name, path, flags, env and child are set.  Sets size, limits, read_only, and backing_path and
+	 * backing_format (strings of its own, freed by image.c) where the image names a backing file.  On failure
+	 * it leaves nothing behind in state: close is not called then.
+	 */
+	int (*open)(struct td_image *im, struct td_opts *opts, struct td_err *ret_err);
+
+	/*
+	 * After the last request.  Writes back what is pending unless read-only or frozen.  The image is gone
+	 * afterwards whatever is returned; a failure says that the last state may not be on the disk.
+	 */
+	int (*close)(struct td_image *im);
+
+	int (*preadv)(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+	int (*pwritev)(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+	int (*zero)(struct td_image *im, uint64_t off, uint64_t len, unsigned flags);
+	int (*trim)(struct td_image *im, uint64_t off, uint64_t len);
+	int (*flush)(struct td_image *im);
+
+	/* Of this layer alone: BACKING where it holds nothing. */
+	int (*extent)(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
+
+	int (*resize)(struct td_image *im, uint64_t size, struct td_err *ret_err);
+	int (*check)(struct td_image *im, unsigned fix, struct td_check *ret);
+	int (*snapshot)(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err);
+
+	/* Facts for `info`, as name=value pairs; may be NULL. */
+	int (*info)(struct td_image *im, struct td_opts *ret);
+};
+
+struct td_image {
+	const struct td_driver *drv;
+	struct td_env *env;
+	struct td_image *child;	  /* owned; NULL in a leaf */
+	struct td_image *backing; /* owned; opened by image.c */
+	char *name;		  /* "qcow2 /srv/a.qcow2", for messages */
+	char *path;
+	char *backing_path, *backing_format; /* as the image says; NULL: none, unknown */
+	unsigned flags;			     /* TD_OPEN_* */
+	uint64_t size;			     /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
+	struct td_limits limits;
+	bool read_only;
+	bool frozen;	    /* the format is broken: writes are -EIO from here on (td_image_freeze) */
+	unsigned in_flight; /* data calls inside the driver */
+	struct td_image_stats stats;
+	void *state;
+};
+
+/* ---- the checked calls ---- */
+
+/*
+ * Open a stack and its backing chain.  spec is not kept; its options are marked as used, and one that nobody used is
+ * -EINVAL by name.  The image's own directory is allowed for its backing files.
+ * *ret_im is the caller's: td_image_close.
+ */
+TD_CO TD_CHECK int td_image_open(struct td_env *env, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
+				 struct td_err *ret_err);
+
+/* The same for one text, parsed and dropped. */
+TD_CO TD_CHECK int td_image_open_text(struct td_env *env, const char *spec, unsigned flags, struct td_image **ret_im,
+				      struct td_err *ret_err);
+
+/* Flush and close the stack and its chain; nothing may be in flight.  NULL is fine. -errno: see driver->close. */
+TD_CO TD_CHECK int td_image_close(struct td_image *im);
+
+/* Make a new image (not open afterwards).  opts: the create options of the format; unknown ones are refused. */
+TD_CO TD_CHECK int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts,
+				   bool force, struct td_err *ret_err);
+
+/* Read iov->len bytes, through the chain. */
+TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+
+/* TD_FUA where the driver does not know it is a flush after the write.  Beyond the end only under TD_OPEN_GROW. */
+TD_CO TD_CHECK int td_image_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+
+/* One flat buffer. */
+TD_CO TD_CHECK int td_image_pread(struct td_image *im, uint64_t off, void *buf, size_t len, unsigned flags);
+TD_CO TD_CHECK int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t len, unsigned flags);
+
+/* Make it read as zeros.  Falls back to writing zeros unless TD_FAST. */
+TD_CO TD_CHECK int td_image_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags);
+
+/* A hint: the contents are of no use.  What cannot be given back keeps its bytes or reads as zeros. */
+TD_CO TD_CHECK int td_image_trim(struct td_image *im, uint64_t off, uint64_t len);
+
+/* All that was written before this call is on stable storage when it returns 0. */
+TD_CO TD_CHECK int td_image_flush(struct td_image *im);
+
+/*
+ * What is at off, through the chain: DATA or ZERO, never BACKING; allocated tells whether the *top* layer holds it.
+ * Where no driver knows, DATA.  ret->len bytes have the same answer; more may follow with the same.
+ */
+TD_CO TD_CHECK int td_image_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
+
+TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
+TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret);
+TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
+				     struct td_err *ret_err);
+
+/* For format drivers: the image breaks its format.  Refuse writes from here on, keep reading. */
+void td_image_freeze(struct td_image *im);
+
+/* ---- chain.c: for format drivers ---- */
+
+/*
+ * Read what this layer does not hold from im's backing chain: bytes from the first layer that has them, zeros where
+ * none has, zeros past a shorter backing image's end.  Walks, never recurses.
+ */
+TD_CO TD_CHECK int td_chain_read(struct td_image *im, uint64_t off, const struct td_iov *iov);
+
+/* Does the chain below im read as zeros at off, for how long?  For copy-on-write that need not copy. */
+TD_CO TD_CHECK int td_chain_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
+
+/* ---- registry.c ---- */
+
+const struct td_driver *td_driver_find(const char *name); /* "raw" is aio; NULL: unknown */
+const struct td_driver *td_driver_at(unsigned i);	  /* 0, 1, ... NULL */
+
+/* The surest driver for a file that starts so; NULL: none is (then it may be raw). */
+const struct td_driver *td_driver_probe(const void *head, size_t len);
+
+/* Aligned memory for data: from a small per-thread cache of power-of-two sizes.  NULL: no memory. */
+void *td_buf_alloc(size_t len);
+void td_buf_free(void *buf, size_t len);
+
+#endif

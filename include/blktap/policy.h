@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Which files an image may make us open.  A path that the user named is always allowed, and its directory with it;
+ * a path that an image names (a backing file, an extent) must lie, symbolic links resolved, in an allowed directory.
+ */
+#ifndef BLKTAP_POLICY_H
+#define BLKTAP_POLICY_H
+
+#include <blktap/err.h>
+
+#define TD_POLICY_CONF "/etc/blktap/blktap.conf"
+
+struct td_policy {
+	unsigned nr_dirs;
+	char **dirs;	    /* real paths */
+	bool probe_backing; /* a backing file without a recorded format may be probed */
+};
+
+/* Allow a directory and all below it ("/": everything).  -ENOENT and friends if it cannot be resolved. */
+TD_CHECK int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err);
+
+/* Allow the directory that holds the file the user named. */
+TD_CHECK int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err);
+
+/*
+ * Read "allow DIR" and "probe-backing = yes" lines.  A missing file is success; a line it does not know is -EINVAL
+ * with its number.  path NULL: $BLKTAP_CONF, else TD_POLICY_CONF.
+ */
+TD_CHECK int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err);
+
+/*
+ * Open a file that an image names.  Resolves first (O_PATH), checks what was resolved, and opens just that: no
+ * symbolic link can be changed in between, and nothing outside is opened.  Only a regular file or a block device is
+ * opened.  Returns the descriptor, or -EACCES with a sentence that says which line would permit it.
+ */
+TD_CHECK int td_policy_open(const struct td_policy *p, const char *path, int open_flags, struct td_err *ret_err);
+
+void td_policy_done(struct td_policy *p);
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Worker threads for what would hold up the loop: inflate, deflate, calls that block.
+ *
+ * Threads are started when there is work and none is idle, up to the limit, and end after some idle time, so that an
+ * idle disk has only its own thread.  They block all signals.
+ */
+#ifndef BLKTAP_POOL_H
+#define BLKTAP_POOL_H
+
+#include <blktap/base.h>
+
+struct td_loop;
+struct td_pool;
+
+/* NULL and errno on failure.  max_threads >= 1. */
+struct td_pool *td_pool_new(struct td_loop *loop, unsigned max_threads);
+void td_pool_free(struct td_pool *pool); /* there must be no work left */
+
+/*
+ * Run fn(arg) in a worker and return its result; the coroutine sleeps meanwhile.  fn must not touch coroutines, the
+ * loop, or anything the loop's thread may change meanwhile.  If no thread can be started it runs in the caller.
+ */
+TD_CO TD_CHECK int td_pool_run(struct td_pool *pool, int (*fn)(void *arg), void *arg);
+
+/*
+ * The same for callers that are not coroutines: done(arg, result) runs on the loop's thread later.  -ENOMEM: not
+ * taken.
+ */
+struct td_work {
+	int (*fn)(void *arg);
+	void (*done)(struct td_work *w, int result);
+	void *arg;
+	int result;
+	struct td_work *next;
+};
+
+void td_pool_submit(struct td_pool *pool, struct td_work *w); /* *w is the caller's until done */
+
+#endif

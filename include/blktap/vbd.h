@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A virtual block device: one image, served.  Exports submit requests by callback; each runs as a coroutine down the
+ * image.  Pausing, statistics, error policy and the log line for a failed request live here, and nowhere else.
+ */
+#ifndef BLKTAP_VBD_H
+#define BLKTAP_VBD_H
+
+#include <blktap/image.h>
+
+struct td_vbd;
+
+enum td_req_op { TD_REQ_READ, TD_REQ_WRITE, TD_REQ_FLUSH, TD_REQ_TRIM, TD_REQ_ZERO, TD_REQ_EXTENT, TD_REQ_OPS };
+
+/* The export's; valid until done() is called, which is exactly once, never from inside td_vbd_submit. */
+struct td_req {
+	enum td_req_op op;
+	unsigned flags;		/* TD_FUA, TD_MAY_UNMAP, TD_FAST */
+	uint64_t off, len;	/* READ and WRITE: len is iov.len */
+	struct td_iov iov;	/* READ, WRITE: the export's memory */
+	struct td_extent extent; /* EXTENT: the answer */
+	void (*done)(struct td_req *req, int result); /* 0 or -errno */
+
+	/* the vbd's */
+	struct td_vbd *vbd;
+	uint64_t start_ns;
+	TAILQ_ENTRY(td_req) link;
+};
+
+struct td_req_stats {
+	uint64_t requests, bytes, errors;
+	uint64_t total_ns, max_ns; /* from submission to done */
+};
+
+struct td_vbd_stats {
+	struct td_req_stats op[TD_REQ_OPS];
+	unsigned in_flight, waiting; /* in the image; held back by a pause */
+	unsigned max_in_flight;
+};
+
+enum td_vbd_state { TD_VBD_CLOSED, TD_VBD_RUNNING, TD_VBD_PAUSING, TD_VBD_PAUSED };
+
+/* name: the disk's name, for clients and messages.  NULL: no memory. */
+struct td_vbd *td_vbd_new(struct td_env *env, const char *name);
+void td_vbd_free(struct td_vbd *vbd); /* closed, nothing waiting */
+
+/* Open the image of this specification. */
+TD_CO TD_CHECK int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags, struct td_err *ret_err);
+
+/* Drain, flush and close it.  The first error of the three is returned; it is closed all the same. */
+TD_CO TD_CHECK int td_vbd_close(struct td_vbd *vbd);
+
+/*
+ * Pause: new requests wait, those in flight finish, the image is flushed and closed (scripts change files meanwhile).
+ * If the flush fails nothing is closed, the disk runs on and the error is returned.
+ * Unpause: open spec (NULL: the same as before) and let the waiting requests go.  If that fails the disk stays paused.
+ */
+TD_CO TD_CHECK int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err);
+TD_CO TD_CHECK int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err);
+
+/* Not from a coroutine: from an export's event. */
+void td_vbd_submit(struct td_vbd *vbd, struct td_req *req);
+
+/* Has everything submitted been answered? */
+bool td_vbd_idle(const struct td_vbd *vbd);
+
+enum td_vbd_state td_vbd_state(const struct td_vbd *vbd);
+const char *td_vbd_name(const struct td_vbd *vbd);
+const char *td_vbd_spec(const struct td_vbd *vbd);	/* NULL when closed */
+const struct td_image *td_vbd_image(const struct td_vbd *vbd); /* NULL when closed or paused */
+uint64_t td_vbd_size(const struct td_vbd *vbd);	 /* of the last open image */
+bool td_vbd_read_only(const struct td_vbd *vbd);
+const struct td_limits *td_vbd_limits(const struct td_vbd *vbd);
+const struct td_vbd_stats *td_vbd_stats(const struct td_vbd *vbd);
+
+#endif

@@ -1,0 +1,16 @@
+noinst_HEADERS = \
+	include/blktap/base.h \
+	include/blktap/co.h \
+	include/blktap/err.h \
+	include/blktap/export.h \
+	include/blktap/image.h \
+	include/blktap/io.h \
+	include/blktap/iov.h \
+	include/blktap/lock.h \
+	include/blktap/log.h \
+	include/blktap/loop.h \
+	include/blktap/opts.h \
+	include/blktap/policy.h \
+	include/blktap/pool.h \
+	include/blktap/spec.h \
+	include/blktap/vbd.h
