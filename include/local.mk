@@ -1,6 +1,7 @@
 noinst_HEADERS = \
 	include/blktap/base.h \
 	include/blktap/co.h \
+	include/blktap/ctl.h \
 	include/blktap/err.h \
 	include/blktap/export.h \
 	include/blktap/image.h \

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Talking to tapdisks: the run-time directory, and one JSON object a line over the unix socket ctl<pid> there.
+ * The messages are documented in blktap-control(7).  For the tools; blocking, no coroutines.
+ */
+#ifndef BLKTAP_CTL_H
+#define BLKTAP_CTL_H
+
+#include <blktap/err.h>
+#include <jansson.h>
+#include <sys/types.h>
+
+/*
+ * The run-time directory, made if it is not there (0755, ours): $BLKTAP_RUN_DIR; else for root /run/blktap-control;
+ * else $XDG_RUNTIME_DIR/blktap-control.  *ret_dir is a static string.
+ */
+TD_CHECK int td_run_dir(const char **ret_dir, struct td_err *ret_err);
+
+/* "<run dir>/<name>" as a new string of the caller's. */
+TD_CHECK int td_run_path(char **ret_path, struct td_err *ret_err, const char *fmt, ...) TD_PRINTF(3, 4);
+
+/*
+ * One request, one answer.  request is an object with "cmd"; the reference is taken.  *ret_reply, if not NULL, is the
+ * caller's.  A daemon's refusal comes back as its errno and sentence; -ECONNREFUSED or -ENOENT: no such daemon;
+ * -ETIMEDOUT after timeout_ms.
+ */
+TD_CHECK int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply, struct td_err *ret_err);
+
+/* The pids that have a control socket, in order; dead ones too.  *ret_pids is the caller's (free). */
+TD_CHECK int td_ctl_pids(pid_t **ret_pids, size_t *ret_nr, struct td_err *ret_err);
+
+/* Is this process alive and a tapdisk that answers? */
+bool td_ctl_alive(pid_t pid);
+
+/*
+ * Start a tapdisk with these arguments (NULL-terminated, without argv[0]; "-f" is added) and wait until it is ready.
+ * It goes on when the caller ends: own session, stderr to the log.  Its error sentence, if it fails, is ret_err's.
+ * The binary: $BLKTAP_TAPDISK, else the one beside the running command, else the installed one.
+ */
+TD_CHECK int td_ctl_spawn(const char *const *args, unsigned timeout_ms, pid_t *ret_pid, struct td_err *ret_err);
+
+/* SIGTERM, then wait until the process is gone.  Gone already is success.  -ETIMEDOUT: it still runs. */
+TD_CHECK int td_ctl_terminate(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
+
+#endif
