@@ -13,5 +13,6 @@ noinst_HEADERS = \
 	include/blktap/opts.h \
 	include/blktap/policy.h \
 	include/blktap/pool.h \
+	include/blktap/qcow2.h \
 	include/blktap/spec.h \
 	include/blktap/vbd.h

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The qcow2 format, versions 2 and 3: bytes to struct and back, geometry, and every check that one structure and the
+ * header allow.  Pure: no descriptor, no allocation, no log, no yield.  The driver is drivers/qcow2/.
+ *
+ * Everything decoded here comes from a file somebody else wrote.  -EUCLEAN: it breaks the format.  -ENOTSUP: valid,
+ * not ours, and the sentence names the feature.  Nothing else is returned but 0, except where said.
+ *
+ * Source: QEMU docs/interop/qcow2.rst; limits of our own are marked so.
+ */
+#ifndef BLKTAP_QCOW2_H
+#define BLKTAP_QCOW2_H
+
+#include <blktap/err.h>
+
+#define QCOW2_MAGIC 0x514649fbu /* "QFI\xfb" */
+
+#define QCOW2_HEADER_V2 72u
+#define QCOW2_HEADER_V3 104u
+#define QCOW2_MIN_CLUSTER_BITS 9u
+#define QCOW2_MAX_CLUSTER_BITS 21u
+#define QCOW2_MAX_REFCOUNT_ORDER 6u
+#define QCOW2_MAX_BACKING_NAME 1023u
+#define QCOW2_MAX_L1_BYTES (32u << 20)	     /* QEMU's limit, and ours */
+#define QCOW2_MAX_REFTABLE_BYTES (8u << 20)  /* QEMU's limit, and ours */
+#define QCOW2_MAX_SNAPSHOTS 65536u
+#define QCOW2_MAX_SNAPSHOT_TABLE (64u << 20) /* ours */
+
+#define QCOW2_INCOMPAT_DIRTY	   (1ull << 0)
+#define QCOW2_INCOMPAT_CORRUPT	   (1ull << 1)
+#define QCOW2_INCOMPAT_DATA_FILE   (1ull << 2)
+#define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
+#define QCOW2_INCOMPAT_EXTL2	   (1ull << 4)
+#define QCOW2_COMPAT_LAZY	   (1ull << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS	   (1ull << 0)
+#define QCOW2_AUTOCLEAR_RAW_EXT	   (1ull << 1)
+
+#define QCOW2_EXT_END		 0x00000000u
+#define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
+#define QCOW2_EXT_FEATURE_NAMES	 0x6803f857u
+#define QCOW2_EXT_BITMAPS	 0x23852875u
+#define QCOW2_EXT_CRYPT		 0x0537be77u
+#define QCOW2_EXT_DATA_FILE	 0x44415441u
+
+enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
+
+/* The fixed part of the header; v2 images get the v3 fields' defaults. */
+struct qcow2_header {
+	uint32_t version;
+	uint64_t backing_off;
+	uint32_t backing_len;
+	uint32_t cluster_bits;
+	uint64_t size;
+	uint32_t crypt;
+	uint32_t l1_size; /* entries */
+	uint64_t l1_off;
+	uint64_t reftable_off;
+	uint32_t reftable_clusters;
+	uint32_t nr_snapshots;
+	uint64_t snapshots_off;
+	uint64_t incompatible, compatible, autoclear;
+	uint32_t refcount_order;
+	uint32_t header_len;
+	enum qcow2_compression compression;
+};
+
+/* What follows from the header alone. */
+struct qcow2_geom {
+	uint32_t cluster_bits;
+	uint64_t cluster_size;
+	uint32_t l2_bits;	   /* log2 of entries in an L2 table */
+	uint32_t refcount_bits;	   /* 1..64 */
+	uint64_t refblock_entries; /* refcounts in one refcount block */
+	uint64_t max_host;	   /* host offsets are below this: 2^56 by the L2 entry, less by the reftable limit */
+	uint32_t compressed_off_bits; /* of a compressed descriptor: bits of the host offset */
+};
+
+/* One header extension, in the bytes it came from. */
+struct qcow2_ext {
+	uint32_t type, len;
+	const uint8_t *data; /* into the caller's buffer */
+};
+
+/*
+ * Decode and check the fixed header.  buf holds the first len bytes of the file (>= 104, or the whole file).
+ * Checks version, cluster_bits, refcount_order, header_len, sizes and limits, alignment of every table offset, that
+ * L1 is large enough for size, crypt, compression type; refuses unknown incompatible bits.  Names of unknown bits come
+ * from the image's own feature name table where it has one (feature_names; NULL: none).  Does not look at extensions.
+ */
+TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err);
+
+/* Write the fixed header: 72 bytes (v2) or h->header_len (v3; known fields, zeros beyond).  Returns how many bytes. */
+size_t qcow2_header_encode(const struct qcow2_header *h, void *buf, size_t len);
+
+/*
+ * Refuse what we cannot handle, by name: incompatible bits outside `supported` (names from the feature name table in
+ * names/names_len if there is one, else ours for the known bits), encryption, a compression type not built in.
+ */
+TD_CHECK int qcow2_header_supported(const struct qcow2_header *h, uint64_t supported, const void *names,
+				    size_t names_len, struct td_err *ret_err);
+
+void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret);
+
+/*
+ * Step through the header extensions in buf (the first cluster, or as much of it as len says).  *pos starts at
+ * h->header_len (72 for v2).  1: *ret is the next one; 0: end; -EUCLEAN: an extension runs past the area, which ends
+ * at the backing name or the cluster's end.
+ */
+TD_CHECK int qcow2_ext_next(const struct qcow2_header *h, const void *buf, size_t len, size_t *pos,
+			    struct qcow2_ext *ret, struct td_err *ret_err);
+
+/* Append one extension (padded to 8) at *pos; -ENOSPC if it does not fit in len. */
+TD_CHECK int qcow2_ext_put(void *buf, size_t len, size_t *pos, uint32_t type, const void *data, uint32_t data_len);
+
+/* ---- tables ---- */
+
+#define QCOW2_COPIED	    (1ull << 63)
+#define QCOW2_L2_COMPRESSED (1ull << 62)
+#define QCOW2_L2_ZERO	    (1ull << 0)
+#define QCOW2_OFF_MASK	    0x00fffffffffffe00ull
+
+/* An L1 entry.  host_off is meaningful only if present. */
+struct qcow2_l1e {
+	bool present, copied;
+	uint64_t host_off; /* of the L2 table */
+};
+
+TD_CHECK int qcow2_l1e_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_l1e *ret);
+uint64_t qcow2_l1e_encode(const struct qcow2_l1e *e);
+
+enum qcow2_kind {
+	QCOW2_HOLE,	  /* nothing here: the backing image decides */
+	QCOW2_ZERO,	  /* reads as zeros, no cluster */
+	QCOW2_ZERO_ALLOC, /* reads as zeros, a cluster is kept */
+	QCOW2_DATA,
+	QCOW2_PACKED,	  /* compressed */
+};
+
+/* A standard L2 entry. */
+struct qcow2_l2e {
+	enum qcow2_kind kind;
+	bool copied;	     /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
+	uint64_t host_off;   /* ZERO_ALLOC, DATA: cluster; PACKED: first byte, any alignment */
+	uint64_t packed_len; /* PACKED: bytes from host_off that may hold it: up to the end of its last 512-byte sector */
+};
+
+/* version: 2 has no zero flag (bit 0 is reserved there: -EUCLEAN if set). */
+TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw, struct qcow2_l2e *ret);
+uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
+
+/* A refcount table entry: *ret_off 0 means no block; *ret_present says so too. */
+TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, bool *ret_present, uint64_t *ret_off);
+
+/* Refcount number idx in a refcount block (idx < refblock_entries); any width, big-endian, low bits first below 8. */
+uint64_t qcow2_refcount_get(const struct qcow2_geom *g, const void *block, uint64_t idx);
+/* -ERANGE: the value does not fit the width (unchanged then). */
+TD_CHECK int qcow2_refcount_set(const struct qcow2_geom *g, void *block, uint64_t idx, uint64_t value);
+
+/* One entry of the snapshot table: as much as the driver needs to keep its clusters alive and to list it. */
+struct qcow2_snapshot {
+	uint64_t l1_off;
+	uint32_t l1_size;
+	uint16_t id_len, name_len;
+	const char *id, *name; /* into the buffer, not NUL-terminated */
+	uint32_t vm_state_size;
+	uint64_t disk_size; /* 0: not recorded (version 2 entries): the image's */
+	size_t entry_len;   /* bytes of the whole entry, padded to 8 */
+};
+
+/* buf: the table from this entry on, len bytes of it.  -EUCLEAN: it does not fit, or its L1 is misplaced or too big. */
+TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len, struct qcow2_snapshot *ret);
+
+/* ---- compressed clusters ---- */
+
+/*
+ * Inflate one cluster: exactly out_len bytes, whatever follows in the input.  -EUCLEAN: not valid data, or too little.
+ * -ENOTSUP: zstd is not built in.  Allocates inside zlib/zstd only, bounded by their windows.  Thread-safe.
+ */
+TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
+
+/* Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if it is not smaller. */
+TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
+
+/* ---- creation ---- */
+
+struct qcow2_layout {
+	uint64_t reftable_off, refblock_off, l1_off;
+	uint64_t end; /* bytes of the file at first */
+};
+
+/*
+ * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order, compression
+ * and feature bits are set; everything else follows.  An image too large for the L1 limit is -EFBIG with a sentence
+ * that names the cluster size that would do.  Layout: header | refcount table | refcount block | L1.
+ */
+TD_CHECK int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err);
+
+#endif
