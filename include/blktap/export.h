@@ -35,6 +35,13 @@ struct td_export {
 	char *address; /* as given; for list and stats */
 	unsigned clients;
 	uint64_t bytes_in, bytes_out;
+
+	/*
+	 * main's, set after start(): the export ended from outside (somebody unmounted it) and serves nobody any more.
+	 * Called from an event, once, never after stop(); the export is stopped and freed by main as ever, not from
+	 * inside this call.  NULL: nobody wants to know.
+	 */
+	void (*ended)(struct td_export *e);
 };
 
 extern const struct td_export_ops td_nbd_export, td_fuse_export;
