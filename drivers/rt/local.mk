@@ -1,1 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
+noinst_LIBRARIES += drivers/rt/librt.a
+
+drivers_rt_librt_a_SOURCES = \
+	drivers/rt/co.c \
+	drivers/rt/join.c \
+	drivers/rt/sanitize.h
+
+EXTRA_DIST += drivers/rt/README.md

@@ -1,1 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
+if HAVE_CMOCKA
+RT_TESTS = \
+	tests/rt/test-co
+
+RT_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers $(CMOCKA_CFLAGS)
+RT_LIBS = drivers/rt/librt.a $(CMOCKA_LIBS) $(PTHREAD_LIBS)
+
+tests_rt_test_co_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_co_LDADD = $(RT_LIBS)
+
+check_PROGRAMS += $(RT_TESTS)
+TESTS += $(RT_TESTS)
+endif
