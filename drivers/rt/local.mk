@@ -4,6 +4,7 @@ noinst_LIBRARIES += drivers/rt/librt.a
 drivers_rt_librt_a_SOURCES = \
 	drivers/rt/co.c \
 	drivers/rt/join.c \
+	drivers/rt/lock.c \
 	drivers/rt/sanitize.h
 
 EXTRA_DIST += drivers/rt/README.md
