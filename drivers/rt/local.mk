@@ -3,8 +3,12 @@ noinst_LIBRARIES += drivers/rt/librt.a
 
 drivers_rt_librt_a_SOURCES = \
 	drivers/rt/co.c \
+	drivers/rt/err.c \
+	drivers/rt/iov.c \
 	drivers/rt/join.c \
 	drivers/rt/lock.c \
+	drivers/rt/log.c \
+	drivers/rt/opts.c \
 	drivers/rt/sanitize.h
 
 EXTRA_DIST += drivers/rt/README.md
