@@ -8,7 +8,9 @@ drivers_rt_librt_a_SOURCES = \
 	drivers/rt/join.c \
 	drivers/rt/lock.c \
 	drivers/rt/log.c \
+	drivers/rt/loop.c \
 	drivers/rt/opts.c \
+	drivers/rt/pool.c \
 	drivers/rt/sanitize.h
 
 EXTRA_DIST += drivers/rt/README.md
