@@ -4,7 +4,11 @@
  * header allow.  Pure: no descriptor, no allocation, no log, no yield.  The driver is drivers/qcow2/.
  *
  * Everything decoded here comes from a file somebody else wrote.  -EUCLEAN: it breaks the format.  -ENOTSUP: valid,
- * not ours, and the sentence names the feature.  Nothing else is returned but 0, except where said.
+ * not ours, and the sentence names the feature.  Nothing else is returned but 0, except where said.  A ret_err may be
+ * NULL everywhere.
+ *
+ * Reserved bits: what QEMU does.  A reserved bit in a table entry alone is no error (the entry says so in `reserved`,
+ * for check to count); an offset that is misaligned or cannot be is -EUCLEAN.
  *
  * Source: QEMU docs/interop/qcow2.rst; limits of our own are marked so.
  */
@@ -17,6 +21,7 @@
 
 #define QCOW2_HEADER_V2 72u
 #define QCOW2_HEADER_V3 104u
+#define QCOW2_HEADER_KNOWN 112u /* up to and with the compression type and its padding: what new v3 images get */
 #define QCOW2_MIN_CLUSTER_BITS 9u
 #define QCOW2_MAX_CLUSTER_BITS 21u
 #define QCOW2_MAX_REFCOUNT_ORDER 6u
@@ -25,6 +30,9 @@
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)  /* QEMU's limit, and ours */
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_SNAPSHOT_TABLE (64u << 20) /* ours */
+#define QCOW2_SNAPSHOT_HEAD 40u		     /* the fixed part of an entry */
+#define QCOW2_MAX_SNAPSHOT_EXTRA 1024u	     /* QEMU's limit, and ours */
+#define QCOW2_MAX_SNAPSHOT_ENTRY (QCOW2_SNAPSHOT_HEAD + QCOW2_MAX_SNAPSHOT_EXTRA + 2u * 65535u + 7u)
 
 #define QCOW2_INCOMPAT_DIRTY	   (1ull << 0)
 #define QCOW2_INCOMPAT_CORRUPT	   (1ull << 1)
@@ -48,7 +56,7 @@ enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
 struct qcow2_header {
 	uint32_t version;
 	uint64_t backing_off;
-	uint32_t backing_len;
+	uint32_t backing_len; /* 0: no backing file, whatever backing_off is */
 	uint32_t cluster_bits;
 	uint64_t size;
 	uint32_t crypt;
@@ -82,34 +90,43 @@ struct qcow2_ext {
 };
 
 /*
- * Decode and check the fixed header.  buf holds the first len bytes of the file (>= 104, or the whole file).
- * Checks version, cluster_bits, refcount_order, header_len, sizes and limits, alignment of every table offset, that
- * L1 is large enough for size, crypt, compression type; refuses unknown incompatible bits.  Names of unknown bits come
- * from the image's own feature name table where it has one (feature_names; NULL: none).  Does not look at extensions.
+ * Decode and check the fixed header.  buf holds the first len bytes of the file (>= QCOW2_HEADER_KNOWN, or the whole
+ * file).  Checks version, cluster_bits, refcount_order, header_len, crypt, that the compression type agrees with its
+ * bit, the backing name's place in the first cluster, sizes and limits, alignment of every table offset, that no two
+ * tables overlap, that L1 is large enough for size.  Takes any incompatible bit and any known method of encryption:
+ * see qcow2_header_supported.  Does not look at extensions.
+ *
+ * Unknown fields between byte 112 and header_len are no error: what must not be ignored has an incompatible bit.
  */
 TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err);
 
-/* Write the fixed header: 72 bytes (v2) or h->header_len (v3; known fields, zeros beyond).  Returns how many bytes. */
+/*
+ * Write the fixed header's known fields.  Bytes between the last known field and h->header_len stay as they are in buf:
+ * zeros in a new image, unknown fields that a rewrite must keep in an old one.  Returns the header's length, 72 or
+ * h->header_len; 0, and nothing is written, if that is more than len.
+ */
 size_t qcow2_header_encode(const struct qcow2_header *h, void *buf, size_t len);
 
 /*
- * Refuse what we cannot handle, by name: incompatible bits outside `supported` (names from the feature name table in
- * names/names_len if there is one, else ours for the known bits), encryption, a compression type not built in.
+ * Refuse what we cannot handle, by name: incompatible bits outside `supported` (our names for the bits we know, else
+ * those of the feature name table in names/names_len, if there is one; what is not printable becomes '?'),
+ * encryption, a compression type not built in.
  */
 TD_CHECK int qcow2_header_supported(const struct qcow2_header *h, uint64_t supported, const void *names,
 				    size_t names_len, struct td_err *ret_err);
 
+/* h: decoded, or laid out by qcow2_layout_new. */
 void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret);
 
 /*
  * Step through the header extensions in buf (the first cluster, or as much of it as len says).  *pos starts at
  * h->header_len (72 for v2).  1: *ret is the next one; 0: end; -EUCLEAN: an extension runs past the area, which ends
- * at the backing name or the cluster's end.
+ * at the backing name, the cluster's end or len, whichever is first.
  */
 TD_CHECK int qcow2_ext_next(const struct qcow2_header *h, const void *buf, size_t len, size_t *pos,
 			    struct qcow2_ext *ret, struct td_err *ret_err);
 
-/* Append one extension (padded to 8) at *pos; -ENOSPC if it does not fit in len. */
+/* Append one extension (padded to 8 with zeros) at *pos; -ENOSPC, *pos as before, if it does not fit in len. */
 TD_CHECK int qcow2_ext_put(void *buf, size_t len, size_t *pos, uint32_t type, const void *data, uint32_t data_len);
 
 /* ---- tables ---- */
@@ -122,9 +139,11 @@ TD_CHECK int qcow2_ext_put(void *buf, size_t len, size_t *pos, uint32_t type, co
 /* An L1 entry.  host_off is meaningful only if present. */
 struct qcow2_l1e {
 	bool present, copied;
+	bool reserved;	   /* a reserved bit is set */
 	uint64_t host_off; /* of the L2 table */
 };
 
+/* host_off of a decoded entry is aligned to clusters, not in the first one, and below max_host. */
 TD_CHECK int qcow2_l1e_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_l1e *ret);
 uint64_t qcow2_l1e_encode(const struct qcow2_l1e *e);
 
@@ -140,16 +159,28 @@ enum qcow2_kind {
 struct qcow2_l2e {
 	enum qcow2_kind kind;
 	bool copied;	     /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
+	bool reserved;	     /* a bit is set that must be clear */
 	uint64_t host_off;   /* ZERO_ALLOC, DATA: cluster; PACKED: first byte, any alignment */
 	uint64_t packed_len; /* PACKED: bytes from host_off that may hold it: up to the end of its last 512-byte sector */
 };
 
-/* version: 2 has no zero flag (bit 0 is reserved there: -EUCLEAN if set). */
+/*
+ * version: 2 has no zero flag (-EUCLEAN if set, as in QEMU).  What a decoded entry points at is not in the first cluster,
+ * ends at or below max_host, and is aligned to clusters unless PACKED.  An offset of 0 with COPIED set is a HOLE: it
+ * means more only with an external data file.
+ */
 TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw, struct qcow2_l2e *ret);
+/* `reserved` is not written: an encoded entry is clean.  PACKED: packed_len as decoded, or the exact bytes used. */
 uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
 
-/* A refcount table entry: *ret_off 0 means no block; *ret_present says so too. */
-TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, bool *ret_present, uint64_t *ret_off);
+/* A refcount table entry.  host_off is meaningful only if present. */
+struct qcow2_reftable_entry {
+	bool present;
+	bool reserved;	   /* a reserved bit is set */
+	uint64_t host_off; /* of the refcount block */
+};
+
+TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_reftable_entry *ret);
 
 /* Refcount number idx in a refcount block (idx < refblock_entries); any width, big-endian, low bits first below 8. */
 uint64_t qcow2_refcount_get(const struct qcow2_geom *g, const void *block, uint64_t idx);
@@ -162,36 +193,51 @@ struct qcow2_snapshot {
 	uint32_t l1_size;
 	uint16_t id_len, name_len;
 	const char *id, *name; /* into the buffer, not NUL-terminated */
-	uint32_t vm_state_size;
-	uint64_t disk_size; /* 0: not recorded (version 2 entries): the image's */
-	size_t entry_len;   /* bytes of the whole entry, padded to 8 */
+	uint32_t date_sec, date_nsec;
+	uint64_t vm_clock_nsec;
+	uint64_t vm_state_size;
+	bool has_disk_size;
+	uint64_t disk_size; /* if not has_disk_size (version 2 entries): the image's */
+	size_t entry_len;   /* bytes of the whole entry, padded to 8; the padding may be past len in the last entry */
 };
 
-/* buf: the table from this entry on, len bytes of it.  -EUCLEAN: it does not fit, or its L1 is misplaced or too big. */
+/*
+ * buf: the table from this entry on, len bytes of it; QCOW2_MAX_SNAPSHOT_ENTRY, or as many as the file has, are always
+ * enough.  -EUCLEAN: the entry does not fit in len, or its L1 is misplaced or larger than QCOW2_MAX_L1_BYTES.
+ * -ENOTSUP: more than QCOW2_MAX_SNAPSHOT_EXTRA bytes of extra data.
+ */
 TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len, struct qcow2_snapshot *ret);
 
 /* ---- compressed clusters ---- */
 
 /*
  * Inflate one cluster: exactly out_len bytes, whatever follows in the input.  -EUCLEAN: not valid data, or too little.
- * -ENOTSUP: zstd is not built in.  Allocates inside zlib/zstd only, bounded by their windows.  Thread-safe.
+ * -ENOTSUP: zstd is not built in.  -ENOMEM.  Allocates inside zlib/zstd only, under 300 KiB whatever the input says.
+ * Thread-safe; takes up to a few milliseconds: call it on the worker pool.
  */
 TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
 
-/* Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if it is not smaller. */
+/*
+ * Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if they do not fit in out_len
+ * or are not fewer than in_len.  -ENOTSUP, -ENOMEM as above.
+ */
 TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
 
 /* ---- creation ---- */
 
 struct qcow2_layout {
 	uint64_t reftable_off, refblock_off, l1_off;
-	uint64_t end; /* bytes of the file at first */
+	uint64_t refblocks; /* contiguous ones from refblock_off on: small clusters with a large L1 need more than one */
+	uint64_t end;	    /* bytes of the file at first; every cluster below has refcount 1 */
 };
 
 /*
  * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order, compression
- * and feature bits are set; everything else follows.  An image too large for the L1 limit is -EFBIG with a sentence
- * that names the cluster size that would do.  Layout: header | refcount table | refcount block | L1.
+ * and feature bits are set; everything else follows (the backing name is the caller's).  The incompatible bit for the
+ * compression type is set here.  Layout: header | refcount table | refcount blocks | L1.
+ *
+ * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do.  -EINVAL: a value out of
+ * its range, or one that version 2 does not have.
  */
 TD_CHECK int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err);
 
