@@ -1,1 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
+# Pure codecs. They alone are built with -Wconversion: every narrowing of a number from a file is written out.
+noinst_LIBRARIES += formats/libformats.a
+formats_libformats_a_SOURCES = \
+	formats/compress.c \
+	formats/qcow2-ext.c \
+	formats/qcow2-header.c \
+	formats/qcow2-layout.c \
+	formats/qcow2-refcount.c \
+	formats/qcow2-snapshot.c \
+	formats/qcow2-tables.c
+formats_libformats_a_CFLAGS = $(AM_CFLAGS) -Wconversion
+EXTRA_DIST += formats/README.md
