@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 if HAVE_CMOCKA
 RT_TESTS = \
-	tests/rt/test-co
+	tests/rt/test-co \
+	tests/rt/test-engine
 
 RT_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers $(CMOCKA_CFLAGS)
 RT_LIBS = drivers/rt/librt.a $(CMOCKA_LIBS) $(PTHREAD_LIBS)
+RT_IO_LIBS = drivers/io/libio.a drivers/rt/librt.a $(URING_LIBS) $(CMOCKA_LIBS) $(PTHREAD_LIBS)
 
 tests_rt_test_co_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_co_LDADD = $(RT_LIBS)
+
+tests_rt_test_engine_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_engine_LDADD = $(RT_IO_LIBS)
 
 check_PROGRAMS += $(RT_TESTS)
 TESTS += $(RT_TESTS)
