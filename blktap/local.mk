@@ -6,3 +6,11 @@ blktap_libctl_a_SOURCES = \
 	blktap/ctl-spawn.c \
 	blktap/ctl-time.h \
 	blktap/rundir.c
+
+# The FUSE export; a program that links it needs $(FUSE_LIBS).
+noinst_LIBRARIES += blktap/libfuse-export.a
+blktap_libfuse_export_a_SOURCES = \
+	blktap/fuse-ops.c \
+	blktap/fuse-slot.c \
+	blktap/fuse.c \
+	blktap/fuse.h

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the one file of the FUSE export does: the disk's bytes, its size, holes, flush.  It behaves like a block
+ * device that happens to be a regular file: its size is fixed, and opening it with O_TRUNC changes nothing.
+ *
+ * Here alone an errno becomes what the kernel is told.
+ */
+#include "fuse.h"
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define ATTR_SECONDS                                                                                         \
+	1.0 /* how long the kernel may believe the size; it changes only when a pause swaps the image */
+#define BLOCK_SIZE     4096u
+#define SEEK_STEP      (UINT64_C(1) << 30) /* one question to the image */
+#define SEEK_STEPS_MAX 1024u               /* questions for one lseek */
+
+static struct fuse_export *export_of(fuse_req_t fr)
+{
+	return fuse_req_userdata(fr);
+}
+
+/* ---- answers ---- */
+
+/*
+ * ENOSYS must never leave here: the kernel takes it as "never ask again", and then lets every fsync succeed
+ * unasked.  -EUCLEAN and what else only we understand is EIO.
+ */
+static int wire_errno(int r)
+{
+	switch (-r) {
+	case 0:
+	case EIO:
+	case ENOSPC:
+	case EDQUOT:
+	case EROFS:
+	case EINVAL:
+	case ENOMEM:
+	case EOPNOTSUPP:
+	case EFBIG:
+	case EPERM:
+	case EACCES:
+	case ENXIO:
+	case ENOENT:
+		return -r;
+	default:
+		return EIO;
+	}
+}
+
+/* What a reply function returns is of no use: the request was interrupted, or the mount is gone. */
+static void reply_err(fuse_req_t fr, int r)
+{
+	td_ignore(fuse_reply_err(fr, wire_errno(r)));
+}
+
+static void seek_step(struct fuse_slot *s);
+
+/* Answer; true: the request goes on instead. */
+static bool answer(struct fuse_slot *s, int r)
+{
+	struct td_req *req = &s->req;
+
+	if (r < 0) {
+		reply_err(s->fr, r);
+		return false;
+	}
+	switch (req->op) {
+	case TD_REQ_READ:
+		s->e->pub.bytes_out += req->len;
+		td_ignore(fuse_reply_buf(s->fr, s->data, req->len));
+		return false;
+	case TD_REQ_WRITE:
+		s->e->pub.bytes_in += req->len;
+		td_ignore(fuse_reply_write(s->fr, req->len));
+		return false;
+	case TD_REQ_EXTENT:
+		seek_step(s);
+		return s->seek_again.loop != NULL;
+	default:
+		reply_err(s->fr, 0);
+		return false;
+	}
+}
+
+static void request_done(struct td_req *req, int result)
+{
+	struct fuse_slot *s = td_container_of(req, struct fuse_slot, req);
+	struct fuse_export *e = s->e;
+
+	if (answer(s, result))
+		return;
+	s->fr = NULL;
+	fuse_slot_put(s);
+	e->in_flight--;
+	fuse_answered(e);
+}
+
+/* The slot that this request was read to stays its own until request_done(). */
+static void submit(fuse_req_t fr, enum td_req_op op, uint64_t off, uint64_t len, unsigned flags, void *buf)
+{
+	struct fuse_export *e = export_of(fr);
+	struct fuse_slot *s = e->current;
+
+	s->fr = fr;
+	s->req = (struct td_req){ .op = op, .flags = flags, .off = off, .len = len, .done = request_done };
+	if (buf)
+		s->req.iov = td_iov_buf(&s->vec, buf, len);
+	e->in_flight++;
+	td_vbd_submit(e->pub.vbd, &s->req);
+}
+
+/* ---- data ---- */
+
+static void op_read(fuse_req_t fr, fuse_ino_t ino, size_t len, off_t off, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+	uint64_t size = td_vbd_size(e->pub.vbd);
+
+	(void)ino;
+	(void)fi;
+	if (off < 0 || len > FUSE_IO_MAX)
+		reply_err(fr, -EINVAL);
+	else if (len == 0 || (uint64_t)off >= size)
+		td_ignore(fuse_reply_buf(fr, NULL, 0));
+	else
+		submit(fr, TD_REQ_READ, (uint64_t)off, TD_MIN(len, size - (uint64_t)off), 0,
+		       e->current->data);
+}
+
+/* At the disk's end as on a block device: what fits is written, then ENOSPC. */
+static void op_write(fuse_req_t fr, fuse_ino_t ino, const char *buf, size_t len, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+	uint64_t size = td_vbd_size(e->pub.vbd);
+
+	(void)ino;
+	if (td_vbd_read_only(e->pub.vbd))
+		reply_err(fr, -EROFS);
+	else if (off < 0 || len > FUSE_IO_MAX)
+		reply_err(fr, -EINVAL);
+	else if (len == 0)
+		td_ignore(fuse_reply_write(fr, 0));
+	else if ((uint64_t)off >= size)
+		reply_err(fr, -ENOSPC);
+	else
+		submit(fr, TD_REQ_WRITE, (uint64_t)off, TD_MIN(len, size - (uint64_t)off),
+		       fi->flags & O_DSYNC ? TD_FUA : 0, (void *)(uintptr_t)buf);
+}
+
+static void op_fsync(fuse_req_t fr, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)datasync; /* nothing of the file but its data can change */
+	(void)fi;
+	submit(fr, TD_REQ_FLUSH, 0, 0, 0, NULL);
+}
+
+/*
+ * A punched hole has to read as zeros, so it is a ZERO that may give space back, not a TRIM.  Where zeros would have
+ * to be written out it is EOPNOTSUPP: a discard must not allocate, and whoever wants zeros can write them.
+ */
+static void zero_range(fuse_req_t fr, uint64_t off, uint64_t len, bool keep_size, unsigned flags)
+{
+	struct fuse_export *e = export_of(fr);
+	uint64_t size = td_vbd_size(e->pub.vbd);
+
+	if (td_vbd_read_only(e->pub.vbd))
+		reply_err(fr, -EROFS);
+	else if (!td_vbd_limits(e->pub.vbd)->zero_efficient)
+		reply_err(fr, -EOPNOTSUPP);
+	else if (!keep_size && !td_in_range(off, len, size))
+		reply_err(fr, -EFBIG);
+	else if (off >= size)
+		reply_err(fr, 0);
+	else
+		submit(fr, TD_REQ_ZERO, off, TD_MIN(len, size - off), flags, NULL);
+}
+
+static void op_fallocate(fuse_req_t fr, fuse_ino_t ino, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+	bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
+
+	(void)ino;
+	(void)fi;
+	if (off < 0 || len <= 0) {
+		reply_err(fr, -EINVAL);
+		return;
+	}
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case FALLOC_FL_PUNCH_HOLE:
+		zero_range(fr, (uint64_t)off, (uint64_t)len, keep_size, TD_MAY_UNMAP);
+		break;
+	case FALLOC_FL_ZERO_RANGE:
+		zero_range(fr, (uint64_t)off, (uint64_t)len, keep_size, 0);
+		break;
+	case 0: /* the disk has its size; space is the image's affair */
+		if (keep_size || td_in_range((uint64_t)off, (uint64_t)len, td_vbd_size(e->pub.vbd)))
+			reply_err(fr, 0);
+		else
+			reply_err(fr, -EFBIG);
+		break;
+	default:
+		reply_err(fr, -EOPNOTSUPP);
+	}
+}
+
+/* ---- lseek: walk the extents, a bounded number of them ---- */
+
+static void seek_submit(struct td_timer *t)
+{
+	struct fuse_slot *s = td_container_of(t, struct fuse_slot, seek_again);
+
+	td_vbd_submit(s->e->pub.vbd, &s->req);
+}
+
+/*
+ * An extent is known.  Is it what is looked for?  If not, ask for the next, from the loop: this may run in the
+ * coroutine that brought the answer.  Out of steps everything from here on is called data, which is never wrong.
+ */
+static void seek_step(struct fuse_slot *s)
+{
+	struct td_req *req = &s->req;
+	uint64_t size = td_vbd_size(s->e->pub.vbd);
+	uint64_t next = req->off + req->extent.len;
+
+	if ((req->extent.kind == TD_EXTENT_DATA) == s->seek_data)
+		td_ignore(fuse_reply_lseek(s->fr, (off_t)req->off));
+	else if (next >= size && s->seek_data)
+		reply_err(s->fr, -ENXIO);
+	else if (next >= size)
+		td_ignore(
+			fuse_reply_lseek(s->fr, (off_t)size)); /* there is a hole at the end of every file */
+	else if (--s->seek_steps == 0)
+		td_ignore(fuse_reply_lseek(s->fr, (off_t)(s->seek_data ? next : size)));
+	else {
+		req->off = next;
+		req->len = TD_MIN(size - next, SEEK_STEP);
+		s->seek_again.fn = seek_submit;
+		td_timer_arm(s->e->loop, &s->seek_again, 0);
+	}
+}
+
+static void op_lseek(fuse_req_t fr, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+	uint64_t size = td_vbd_size(e->pub.vbd);
+
+	(void)ino;
+	(void)fi;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE) {
+		reply_err(fr, -EINVAL);
+	} else if (off < 0 || (uint64_t)off >= size) {
+		reply_err(fr, -ENXIO);
+	} else {
+		e->current->seek_data = whence == SEEK_DATA;
+		e->current->seek_steps = SEEK_STEPS_MAX;
+		submit(fr, TD_REQ_EXTENT, (uint64_t)off, TD_MIN(size - (uint64_t)off, SEEK_STEP), 0, NULL);
+	}
+}
+
+/* ---- the file ---- */
+
+static struct stat file_stat(const struct fuse_export *e)
+{
+	uint64_t size = td_vbd_size(e->pub.vbd);
+
+	return (struct stat){
+		.st_ino = FUSE_ROOT_ID,
+		.st_mode = S_IFREG | (td_vbd_read_only(e->pub.vbd) ? 0400 : 0600),
+		.st_nlink = 1,
+		.st_uid = geteuid(),
+		.st_gid = getegid(),
+		.st_size = (off_t)size,
+		.st_blksize = BLOCK_SIZE,
+		.st_blocks = (blkcnt_t)td_div_up(size, 512),
+		.st_atim = e->since,
+		.st_mtim = e->since,
+		.st_ctim = e->since,
+	};
+}
+
+static void op_getattr(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st = file_stat(export_of(fr));
+
+	(void)ino;
+	(void)fi;
+	td_ignore(fuse_reply_attr(fr, &st, ATTR_SECONDS));
+}
+
+/*
+ * Modes, owners and times are accepted and forgotten.  The size stays: asking for the size it has is fine; size 0
+ * without a descriptor is how open(O_TRUNC) arrives, which a disk takes without losing its contents; another size is
+ * refused.
+ */
+static void op_setattr(fuse_req_t fr, fuse_ino_t ino, struct stat *attr, int to_set,
+		       struct fuse_file_info *fi)
+{
+	struct stat st = file_stat(export_of(fr));
+
+	(void)ino;
+	if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size != st.st_size && (fi || attr->st_size != 0))
+		reply_err(fr, -EINVAL);
+	else
+		td_ignore(fuse_reply_attr(fr, &st, ATTR_SECONDS));
+}
+
+/*
+ * Answered in the wire's own words: libfuse before 3.15 has no name for parallel direct writes, without which the
+ * kernel lets one writer at a time through.
+ */
+static void op_open(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+	struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO };
+
+	(void)ino;
+#ifdef FOPEN_PARALLEL_DIRECT_WRITES
+	out.open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
+#endif
+	if ((fi->flags & O_ACCMODE) != O_RDONLY && td_vbd_read_only(e->pub.vbd))
+		reply_err(fr, -EROFS);
+	else if (fuse_reply_buf(fr, (char *)&out, sizeof(out)) == 0)
+		e->pub.clients++;
+}
+
+static void op_release(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+
+	(void)ino;
+	(void)fi;
+	if (e->pub.clients > 0)
+		e->pub.clients--;
+	reply_err(fr, 0);
+}
+
+/* The block size here is a loop device's discard granularity. */
+static void op_statfs(fuse_req_t fr, fuse_ino_t ino)
+{
+	struct statvfs sv = {
+		.f_bsize = BLOCK_SIZE,
+		.f_frsize = BLOCK_SIZE,
+		.f_blocks = td_div_up(td_vbd_size(export_of(fr)->pub.vbd), BLOCK_SIZE),
+		.f_files = 1,
+		.f_namemax = 255,
+	};
+
+	(void)ino;
+	td_ignore(fuse_reply_statfs(fr, &sv));
+}
+
+/* O_TRUNC as a size of its own (not atomic with open), so that op_setattr decides; nothing cached, nothing spliced. */
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->max_write = FUSE_IO_MAX;
+	conn->max_read = FUSE_IO_MAX;
+	conn->max_background = FUSE_SLOTS;
+	conn->congestion_threshold = FUSE_SLOTS;
+	conn->want &= ~(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+			FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
+}
+
+const struct fuse_lowlevel_ops fuse_ops = {
+	.init = op_init,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.open = op_open,
+	.release = op_release,
+	.read = op_read,
+	.write = op_write,
+	.fsync = op_fsync,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.statfs = op_statfs,
+};

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The FUSE export: the disk as one file, mounted over a regular file.  This file mounts, receives, and unmounts; the
+ * session's descriptor is one more descriptor of the daemon's own loop.
+ *
+ * While it serves, nothing here looks at the mounted file: the answer would have to come from ourselves.
+ *
+ * The end, by SIGTERM: stop() serves what the kernel has queued already and then reads no more; when all of it is
+ * answered, free() closes the session and unmounts, lazily where somebody still has the file open: they get
+ * ENOTCONN from then on.  The end, from outside (umount, fusermount3 -u): the kernel hangs up, main is told.
+ */
+#include "fuse.h"
+#include <blktap/log.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BATCH      32u               /* requests for one wake-up: other descriptors want their turn */
+#define STOP_BATCH (4u * FUSE_SLOTS) /* queued requests that are still served when stopping */
+#define STALE_MAX  16
+
+/* ---- libfuse's complaints ---- */
+
+static char last_words[256]; /* its last error: the reason for a failed mount */
+
+static void fuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char line[sizeof(last_words)];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	line[strcspn(line, "\n")] = '\0';
+	if (level <= FUSE_LOG_ERR)
+		memcpy(last_words, line, sizeof(line));
+	td_debug("fuse: %s", line);
+}
+
+/* ---- receiving ---- */
+
+static void session_gone(struct fuse_export *e)
+{
+	e->gone = true;
+	fuse_session_exit(e->session); /* answers to nobody are not worth a complaint */
+	td_loop_unwatch(&e->watch);
+	if (!e->stopping && e->pub.ended)
+		e->pub.ended(&e->pub);
+}
+
+/*
+ * One request into a slot of its own, handed to libfuse, which calls fuse_ops.  read() and not
+ * fuse_session_receive_buf(): that one's idea of the buffer's size differs between releases.
+ * 1: received; 0: nothing there, or no slot; -errno.
+ */
+static int receive_one(struct fuse_export *e)
+{
+	struct fuse_slot *s = fuse_slot_get(e);
+	struct fuse_buf buf = { 0 };
+	ssize_t n;
+
+	if (!s) {
+		e->full = true;
+		return td_loop_rewatch(&e->watch, 0);
+	}
+	buf.mem = s->data - FUSE_HEAD;
+	n = read(fuse_session_fd(e->session), buf.mem, FUSE_HEAD + FUSE_IO_MAX);
+	if (n < (ssize_t)sizeof(struct fuse_in_header)) {
+		int r = n < 0 ? -errno : -EIO;
+
+		fuse_slot_put(s);
+		if (r == -EINTR || r == -ENOENT) /* ENOENT: it was interrupted before we had it */
+			return 1;
+		return r == -EAGAIN ? 0 : r;
+	}
+	buf.size = (size_t)n;
+	e->nr_received++;
+	e->current = s;
+	fuse_session_process_buf(e->session, &buf);
+	e->current = NULL;
+	if (!s->fr)
+		fuse_slot_put(s);
+	return 1;
+}
+
+static void receive(struct fuse_export *e, unsigned max)
+{
+	int r = 1;
+
+	while (r > 0 && max-- > 0)
+		r = receive_one(e);
+	if (!e->trim.loop)
+		fuse_slots_trim_later(e);
+	if (r == 0 || r == 1)
+		return;
+	if (r != -ENODEV)
+		td_error("fuse %s: reading requests: %s", e->path, strerror(-r));
+	session_gone(e);
+}
+
+static void session_event(struct td_watch *w, uint32_t epoll_events)
+{
+	struct fuse_export *e = td_container_of(w, struct fuse_export, watch);
+
+	/* While full only a hang-up wakes us; it is not read, so it is told by the event. */
+	if (e->full && (epoll_events & (EPOLLERR | EPOLLHUP)))
+		session_gone(e);
+	else
+		receive(e, BATCH);
+}
+
+static void export_destroy(struct fuse_export *e);
+
+void fuse_answered(struct fuse_export *e)
+{
+	if (e->full && e->watch.loop) {
+		int r = td_loop_rewatch(&e->watch, EPOLLIN);
+
+		if (r < 0)
+			td_error("fuse %s: epoll: %s", e->path, strerror(-r));
+	}
+	e->full = false;
+	if (e->freed && e->in_flight == 0)
+		export_destroy(e);
+}
+
+/* ---- the file under the mount ---- */
+
+/* Its directory resolved, its last part as it is: a dead mount there must not be looked at. */
+static int absolute_path(const char *path, char **ret_path, struct td_err *ret_err)
+{
+	td_cleanup(free) char *copy = strdup(path);
+	td_cleanup(free) char *dir = NULL;
+	char *slash = copy ? strrchr(copy, '/') : NULL;
+	const char *name = slash ? slash + 1 : copy;
+
+	if (!copy)
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return td_err_set(ret_err, -EINVAL, "%s: --fuse wants the name of a file", path);
+	if (slash)
+		*slash = '\0';
+	dir = realpath(!slash ? "." : slash == copy ? "/" : copy, NULL);
+	if (!dir)
+		return td_err_set(ret_err, -errno, "%s: %s", path, strerror(errno));
+	if (asprintf(ret_path, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name) < 0)
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	return 0;
+}
+
+/* What a daemon left that was killed.  Only root may call umount2(); fusermount3 does it for others. */
+static int unmount_stale(const char *path)
+{
+	const char *argv[] = { "fusermount3", "-u", "-z", "-q", "--", path, NULL };
+	extern char **environ;
+	pid_t pid;
+	int status, r;
+
+	if (geteuid() == 0)
+		return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+	r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ);
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+static bool is_mount_point(const char *path, const struct stat *st)
+{
+	td_cleanup(free) char *dir = strdup(path);
+	struct stat parent;
+
+	if (!dir)
+		return false;
+	*(strrchr(dir, '/') + 1) = '\0';
+	return stat(dir, &parent) == 0 && parent.st_dev != st->st_dev;
+}
+
+/* By statfs: attributes may still be in the kernel's cache when the server is gone. */
+static bool is_dead_mount(const char *path)
+{
+	struct statfs sf;
+
+	return statfs(path, &sf) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+/* A regular file that nothing living is mounted on. */
+static int prepare_file(struct fuse_export *e, struct td_err *ret_err)
+{
+	struct stat st;
+	int fd, r = 0;
+
+	for (int i = 0; i < STALE_MAX && r == 0 && is_dead_mount(e->path); i++) {
+		td_info("fuse %s: removing the mount of a daemon that is gone", e->path);
+		r = unmount_stale(e->path);
+	}
+	if (r < 0)
+		return td_err_set(
+			ret_err, r,
+			"%s: a dead mount is in the way and cannot be removed: %s; try: umount -l %s",
+			e->path, strerror(-r), e->path);
+	fd = open(e->path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	e->made_file = fd >= 0;
+	if (fd >= 0)
+		close(fd);
+	else if (errno != EEXIST)
+		return td_err_set(ret_err, -errno, "%s: %s", e->path, strerror(errno));
+	if (lstat(e->path, &st) < 0)
+		return td_err_set(ret_err, -errno, "%s: %s", e->path, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return td_err_set(ret_err, -EINVAL, "%s: not a regular file; the disk is mounted over one",
+				  e->path);
+	if (is_mount_point(e->path, &st))
+		return td_err_set(ret_err, -EBUSY,
+				  "%s: something is mounted there; umount it or take another file", e->path);
+	return 0;
+}
+
+/* ---- mounting ---- */
+
+static int mount_session(struct fuse_export *e, struct td_err *ret_err)
+{
+	char options[256];
+	char *argv[] = { (char *)"tapdisk", (char *)"-o", options };
+	struct fuse_args args = FUSE_ARGS_INIT(TD_NELEMS(argv), argv);
+	int flags;
+
+	snprintf(options, sizeof(options),
+		 "fsname=tapdisk,subtype=tapdisk,default_permissions,max_read=%u%s%s", FUSE_IO_MAX,
+		 geteuid() == 0 ? ",allow_other" : "", td_vbd_read_only(e->pub.vbd) ? ",ro" : "");
+	last_words[0] = '\0';
+	fuse_set_log_func(fuse_says);
+	e->session = fuse_session_new(&args, &fuse_ops, sizeof(fuse_ops), e);
+	fuse_opt_free_args(&args);
+	if (!e->session)
+		return td_err_set(ret_err, -EIO, "%s: no FUSE session: %s", e->path, last_words);
+	if (fuse_session_mount(e->session, e->path) < 0) {
+		fuse_session_destroy(e->session);
+		e->session = NULL;
+		return td_err_set(ret_err, -EIO, "%s: cannot mount: %s", e->path,
+				  last_words[0] ? last_words : "see the lines above; is there a /dev/fuse?");
+	}
+	flags = fcntl(fuse_session_fd(e->session), F_GETFL);
+	if (flags < 0 || fcntl(fuse_session_fd(e->session), F_SETFL, flags | O_NONBLOCK) < 0)
+		return td_err_set(ret_err, -errno, "%s: fcntl: %s", e->path, strerror(errno));
+	return 0;
+}
+
+/* ---- the export ---- */
+
+static void fuse_stop(struct td_export *x)
+{
+	struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
+
+	if (e->stopping)
+		return;
+	e->stopping = true;
+	if (!e->gone)
+		receive(e, STOP_BATCH);
+	td_loop_unwatch(&e->watch);
+}
+
+static bool fuse_stopped(struct td_export *x)
+{
+	const struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
+
+	return e->in_flight == 0;
+}
+
+/* Closes the session first: an unmount with it open could ask us something.  Then nothing can be in the way. */
+static void export_destroy(struct fuse_export *e)
+{
+	td_loop_unwatch(&e->watch);
+	if (e->session) {
+		fuse_session_unmount(e->session);
+		fuse_session_destroy(e->session);
+	}
+	if (e->made_file && unlink(e->path) < 0 && errno != ENOENT)
+		td_warn("fuse %s: cannot remove the file that was made for the mount: %s", e->path,
+			strerror(errno));
+	fuse_slots_free(e);
+	free(e->pub.address);
+	free(e->path);
+	free(e);
+}
+
+/* Requests in flight are the vbd's; they come back even when main's patience is over. */
+static void fuse_free(struct td_export *x)
+{
+	struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
+
+	fuse_stop(x);
+	if (e->in_flight > 0)
+		e->freed = true;
+	else
+		export_destroy(e);
+}
+
+static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *address,
+		      struct td_export **ret_export, struct td_err *ret_err)
+{
+	struct fuse_export *e = calloc(1, sizeof(*e));
+	int r = -ENOMEM;
+
+	if (!e)
+		return td_err_set(ret_err, r, "no memory for a FUSE export");
+	e->pub = (struct td_export){ .ops = &td_fuse_export, .vbd = vbd, .address = strdup(address) };
+	e->loop = loop;
+	e->watch.fn = session_event;
+	SLIST_INIT(&e->free_slots);
+	clock_gettime(CLOCK_REALTIME, &e->since);
+	if (!e->pub.address) {
+		r = td_err_set(ret_err, r, "no memory for a FUSE export");
+		goto fail;
+	}
+	r = absolute_path(address, &e->path, ret_err);
+	if (r == 0)
+		r = prepare_file(e, ret_err);
+	if (r == 0)
+		r = mount_session(e, ret_err);
+	if (r == 0) {
+		r = td_loop_watch(loop, &e->watch, fuse_session_fd(e->session), EPOLLIN);
+		if (r < 0)
+			r = td_err_set(ret_err, r, "%s: epoll: %s", e->path, strerror(-r));
+	}
+	if (r < 0)
+		goto fail;
+	*ret_export = &e->pub;
+	return 0;
+fail:
+	export_destroy(e);
+	return r;
+}
+
+const struct td_export_ops td_fuse_export = {
+	.name = "fuse",
+	.start = fuse_start,
+	.stop = fuse_stop,
+	.stopped = fuse_stopped,
+	.free = fuse_free,
+};
