@@ -44,8 +44,10 @@ static unsigned take_batch(struct td_engine *e, struct td_io **batch)
 
 static void put_back(struct td_engine *e, struct td_io **batch, unsigned from, unsigned nr)
 {
-	while (nr > from)
-		STAILQ_INSERT_HEAD(&e->queue, batch[--nr], link);
+	while (nr > from) {
+		nr--; /* not inside the macro: that reads its argument more than once */
+		STAILQ_INSERT_HEAD(&e->queue, batch[nr], link);
+	}
 }
 
 /* Hand one batch over.  False: no use to go on before something completes. */

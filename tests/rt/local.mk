@@ -2,7 +2,8 @@
 if HAVE_CMOCKA
 RT_TESTS = \
 	tests/rt/test-co \
-	tests/rt/test-engine
+	tests/rt/test-engine \
+	tests/rt/test-io
 
 RT_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers $(CMOCKA_CFLAGS)
 RT_LIBS = drivers/rt/librt.a $(CMOCKA_LIBS) $(PTHREAD_LIBS)
@@ -13,6 +14,9 @@ tests_rt_test_co_LDADD = $(RT_LIBS)
 
 tests_rt_test_engine_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_engine_LDADD = $(RT_IO_LIBS)
+
+tests_rt_test_io_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_io_LDADD = $(RT_IO_LIBS)
 
 check_PROGRAMS += $(RT_TESTS)
 TESTS += $(RT_TESTS)
