@@ -3,7 +3,13 @@ if HAVE_CMOCKA
 RT_TESTS = \
 	tests/rt/test-co \
 	tests/rt/test-engine \
-	tests/rt/test-io
+	tests/rt/test-err-log \
+	tests/rt/test-io \
+	tests/rt/test-iov \
+	tests/rt/test-lock \
+	tests/rt/test-loop \
+	tests/rt/test-opts \
+	tests/rt/test-pool
 
 RT_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers $(CMOCKA_CFLAGS)
 RT_LIBS = drivers/rt/librt.a $(CMOCKA_LIBS) $(PTHREAD_LIBS)
@@ -11,13 +17,25 @@ RT_IO_LIBS = drivers/io/libio.a drivers/rt/librt.a $(URING_LIBS) $(CMOCKA_LIBS) 
 
 tests_rt_test_co_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_co_LDADD = $(RT_LIBS)
-
 tests_rt_test_engine_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_engine_LDADD = $(RT_IO_LIBS)
-
+tests_rt_test_err_log_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_err_log_LDADD = $(RT_LIBS)
 tests_rt_test_io_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_io_LDADD = $(RT_IO_LIBS)
+tests_rt_test_iov_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_iov_LDADD = $(RT_LIBS)
+tests_rt_test_lock_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_lock_LDADD = $(RT_LIBS)
+tests_rt_test_loop_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_loop_LDADD = $(RT_LIBS)
+tests_rt_test_opts_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_opts_LDADD = $(RT_LIBS)
+tests_rt_test_pool_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_pool_LDADD = $(RT_LIBS)
 
 check_PROGRAMS += $(RT_TESTS)
 TESTS += $(RT_TESTS)
 endif
+
+EXTRA_DIST += tests/rt/README.md

@@ -433,19 +433,19 @@ static void unknown_engine_is_named(void **state)
 #define ENGINE_TESTS(engine)                                                                                 \
 	{ engine ": random transfers match the model", random_transfers_match_the_model, engine_setup,       \
 	  engine_teardown, engine },                                                                         \
-	    { engine ": a read stops at the end of the file", read_stops_at_the_end_of_the_file,             \
-	      engine_setup, engine_teardown, engine },                                                       \
-	    { engine ": a full device is ENOSPC", full_device_is_enospc, engine_setup, engine_teardown,      \
-	      engine },                                                                                      \
-	    { engine ": a file size limit is EFBIG after a short write",                                     \
-	      file_size_limit_is_efbig_after_a_short_write, engine_setup, engine_teardown, engine },         \
-	    { engine ": errors of the kernel come back", errors_of_the_kernel_come_back, engine_setup,       \
-	      engine_teardown, engine },                                                                     \
-	    { engine ": long vectors are cut", long_vectors_are_cut, engine_setup, engine_teardown,          \
-	      engine },                                                                                      \
+		{ engine ": a read stops at the end of the file", read_stops_at_the_end_of_the_file,         \
+		  engine_setup, engine_teardown, engine },                                                   \
+		{ engine ": a full device is ENOSPC", full_device_is_enospc, engine_setup, engine_teardown,  \
+		  engine },                                                                                  \
+		{ engine ": a file size limit is EFBIG after a short write",                                 \
+		  file_size_limit_is_efbig_after_a_short_write, engine_setup, engine_teardown, engine },     \
+		{ engine ": errors of the kernel come back", errors_of_the_kernel_come_back, engine_setup,   \
+		  engine_teardown, engine },                                                                 \
+		{ engine ": long vectors are cut", long_vectors_are_cut, engine_setup, engine_teardown,      \
+		  engine },                                                                                  \
 	{                                                                                                    \
 		engine ": truncate, fallocate and fsync work", truncate_fallocate_and_fsync_work,            \
-		    engine_setup, engine_teardown, engine                                                    \
+			engine_setup, engine_teardown, engine                                                \
 	}
 
 int main(void)
