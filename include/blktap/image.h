@@ -64,7 +64,7 @@ struct td_extent {
 struct td_limits {
 	uint32_t block_size;	/* the alignment at which it is fastest and atomic: 512, 4096 ... */
 	uint32_t mem_align;	/* of buffers, so that nothing is bounced */
-	uint64_t max_transfer;	/* bytes in one call; longer ones are cut up by image.c; 0: no limit */
+	uint64_t max_transfer;	/* bytes in one preadv or pwritev; longer ones are cut up by image.c; 0: no limit */
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;	/* zero() is cheaper than writing */
 };
@@ -102,6 +102,7 @@ struct td_create {
 #define TD_LEAF	  0x01u /* has a file, no child */
 #define TD_FILTER 0x02u /* child has the same bytes and size */
 #define TD_FORMAT 0x04u /* child holds the format's file */
+#define TD_KNOWS_FUA 0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
 
 /*
  * A driver.  A slot left NULL is -ENOTSUP, never passed through.  Slots are called by image.c only, in a coroutine,
@@ -156,6 +157,7 @@ struct td_image {
 	char *name;		  /* "qcow2 /srv/a.qcow2", for messages */
 	char *path;
 	char *backing_path, *backing_format; /* as the image says; NULL: none, unknown */
+	const struct td_policy *policy;	     /* while open() runs: where files that an image names may lie */
 	unsigned flags;			     /* TD_OPEN_* */
 	uint64_t size;			     /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
 	struct td_limits limits;
