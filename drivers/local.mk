@@ -1,1 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
+noinst_LIBRARIES += drivers/libdrivers.a
+drivers_libdrivers_a_SOURCES = \
+	drivers/aio-open.c \
+	drivers/aio.c \
+	drivers/aio.h \
+	drivers/backing.c \
+	drivers/buf.c \
+	drivers/chain.c \
+	drivers/create.c \
+	drivers/drivers.h \
+	drivers/fault.c \
+	drivers/filelock.c \
+	drivers/image.c \
+	drivers/null.c \
+	drivers/open.c \
+	drivers/policy.c \
+	drivers/probe.c \
+	drivers/ram.c \
+	drivers/registry.c \
+	drivers/spec.c \
+	drivers/stack.c
+EXTRA_DIST += drivers/README.md

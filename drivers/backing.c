@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * From the name of a backing file, as an image records it, to a path.
+ */
+#include "drivers.h"
+
+#include <stdio.h>
+
+/* "nbd://host", "ssh:...": a ':' before the first '/'.  A file of such a name is written ./a:b. */
+static bool looks_like_protocol(const char *name)
+{
+	return name[strcspn(name, ":/")] == ':';
+}
+
+int td_backing_path(const struct td_image *im, char **ret_path, struct td_err *ret_err)
+{
+	const char *name = im->backing_path;
+	const char *slash = strrchr(im->path, '/');
+	int dir_len = slash ? (int)(slash - im->path) + 1 : 0;
+
+	if (strncmp(name, "file:/", 6) == 0)
+		name += 5;
+	if (strncmp(name, "json:", 5) == 0 || looks_like_protocol(name))
+		return td_err_set(
+			ret_err, -ENOTSUP,
+			"%s: its backing file '%s' is not a plain path, which is all that is supported: "
+			"record one with tap-img rebase -u -b PATH -F FMT",
+			im->name, name);
+	if (*name == 0)
+		return td_err_set(ret_err, -EUCLEAN, "%s: the name of its backing file is empty", im->name);
+	if (*name == '/')
+		dir_len = 0;
+	if (asprintf(ret_path, "%.*s%s", dir_len, im->path, name) < 0)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", im->name);
+	return 0;
+}

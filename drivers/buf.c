@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Memory for data: page-aligned buffers from a small per-thread cache, so that the data path asks the system for
+ * none.  It may have to: a file system on our own disk can be what the kernel writes back to find free memory.
+ *
+ * Sizes are rounded up to a power of two; larger ones than the cache keeps come from the C library each time.
+ */
+#include "config.h"
+
+#include <blktap/image.h>
+
+#include <pthread.h>
+
+#define BUF_MIN_BITS 12u /* 4 KiB: a page, and what O_DIRECT may ask for */
+#define BUF_MAX_BITS 21u /* 2 MiB: a qcow2 cluster of the largest size */
+#define BUF_CLASSES  (BUF_MAX_BITS - BUF_MIN_BITS + 1)
+#define BUF_CACHE    (16u << 20) /* bytes kept by one thread */
+
+/* A free buffer holds the pointer to the next of its class. */
+struct buf_free {
+	struct buf_free *next;
+};
+
+struct buf_cache {
+	struct buf_free *head[BUF_CLASSES];
+	size_t bytes;
+};
+
+static _Thread_local struct buf_cache *buf_cache;
+static pthread_key_t buf_key;
+static pthread_once_t buf_once = PTHREAD_ONCE_INIT;
+static bool buf_have_key;
+
+static void buf_cache_free(void *arg)
+{
+	struct buf_cache *cache = arg;
+
+	for (unsigned i = 0; i < BUF_CLASSES; i++) {
+		while (cache->head[i]) {
+			struct buf_free *b = cache->head[i];
+
+			cache->head[i] = b->next;
+			free(b);
+		}
+	}
+	free(cache);
+	buf_cache = NULL;
+}
+
+static void buf_make_key(void)
+{
+	buf_have_key = pthread_key_create(&buf_key, buf_cache_free) == 0;
+}
+
+/* This thread's cache; NULL if it can have none: then nothing is kept. */
+static struct buf_cache *buf_this_cache(void)
+{
+#ifdef TD_SANITIZE
+	return NULL; /* a cache would hide a use after free */
+#endif
+	if (buf_cache)
+		return buf_cache;
+	pthread_once(&buf_once, buf_make_key);
+	if (!buf_have_key)
+		return NULL;
+	buf_cache = calloc(1, sizeof(*buf_cache));
+	if (buf_cache && pthread_setspecific(buf_key, buf_cache) != 0) {
+		free(buf_cache);
+		buf_cache = NULL;
+	}
+	return buf_cache;
+}
+
+/* BUF_CLASSES: larger than what is kept. */
+static unsigned buf_class(size_t len)
+{
+	unsigned class = 0;
+
+	while (class < BUF_CLASSES && len > (size_t)1 << (BUF_MIN_BITS + class))
+		class ++;
+	return class;
+}
+
+void *td_buf_alloc(size_t len)
+{
+	unsigned class = buf_class(len);
+	struct buf_cache *cache = buf_this_cache();
+	void *buf = NULL;
+
+	if (class < BUF_CLASSES) {
+		len = (size_t)1 << (BUF_MIN_BITS + class);
+		if (cache && cache->head[class]) {
+			buf = cache->head[class];
+			cache->head[class] = cache->head[class]->next;
+			cache->bytes -= len;
+			return buf;
+		}
+	}
+	if (posix_memalign(&buf, (size_t)1 << BUF_MIN_BITS, len) != 0)
+		return NULL;
+	return buf;
+}
+
+void td_buf_free(void *buf, size_t len)
+{
+	unsigned class = buf_class(len);
+	struct buf_cache *cache = buf_this_cache();
+	struct buf_free *b = buf;
+
+	if (!buf)
+		return;
+	len = (size_t)1 << (BUF_MIN_BITS + class);
+	if (!cache || class == BUF_CLASSES || cache->bytes + len > BUF_CACHE) {
+		free(buf);
+		return;
+	}
+	b->next = cache->head[class];
+	cache->head[class] = b;
+	cache->bytes += len;
+}

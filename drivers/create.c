@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Making a new image: the file by the leaf's create, then each format of the stack, bottom up, into what stands below
+ * it.  A create that fails removes the file that it made, and no other.
+ */
+#include "drivers.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct creating {
+	struct td_place at;
+	struct td_spec *spec;
+	const struct td_driver *drv[TD_SPEC_NODES + 1];
+	unsigned nr;
+	uint64_t size;
+	struct td_opts *opts;
+};
+
+static bool has_format(const struct creating *c)
+{
+	for (unsigned i = 0; i < c->nr; i++)
+		if (c->drv[i]->flags & TD_FORMAT)
+			return true;
+	return false;
+}
+
+static int create_leaf(const struct creating *c, bool force, struct td_err *ret_err)
+{
+	const struct td_driver *leaf = c->drv[c->nr - 1];
+	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .opts = c->opts, .force = force };
+
+	if (!leaf->create)
+		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has nothing to create", c->spec->text,
+				  leaf->name);
+	tc.size = has_format(c) ? 0 : c->size; /* a format makes its file as long as it needs */
+	return leaf->create(&tc, ret_err);
+}
+
+/* Write format i into what stands below it. */
+static int create_format(const struct creating *c, unsigned i, struct td_err *ret_err)
+{
+	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .size = c->size, .opts = c->opts };
+	const struct td_driver *drv = c->drv[i];
+	int r, r2;
+
+	if (!drv->create)
+		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot create an image", c->spec->text,
+				  drv->name);
+	r = td_stack_open_from(&c->at, c->spec, c->drv, c->nr, i + 1, TD_OPEN_GROW, &tc.child, ret_err);
+	if (r < 0)
+		return r;
+	r = drv->create(&tc, ret_err);
+	r2 = td_image_close(tc.child);
+	if (r == 0 && r2 < 0)
+		r = td_err_set(ret_err, r2, "%s: cannot be written to disk: %s", c->spec->text,
+			       strerror(-r2));
+	return r;
+}
+
+static int create_all(const struct creating *c, struct td_err *ret_err)
+{
+	const char *unused;
+	int r = 0;
+
+	for (unsigned i = c->nr - 1; r == 0 && i-- > 0;)
+		if (c->drv[i]->flags & TD_FORMAT)
+			r = create_format(c, i, ret_err);
+	if (r < 0)
+		return r;
+	unused = td_opts_unused(c->opts);
+	if (unused)
+		return td_err_set(ret_err, -EINVAL, "%s: there is no create option '%s'", c->spec->text,
+				  unused);
+	return 0;
+}
+
+static int create_checks(const struct creating *c, struct td_err *ret_err)
+{
+	if (c->size > TD_IMAGE_MAX)
+		return td_err_set(ret_err, -EFBIG, "%s: no image can be larger than 2^63-1 bytes",
+				  c->spec->text);
+	for (unsigned i = 0; i < c->spec->nr; i++)
+		if (strcmp(c->spec->node[i].name, "auto") == 0)
+			return td_err_set(ret_err, -EINVAL,
+					  "%s: a new image needs the name of a format, not auto",
+					  c->spec->text);
+	return 0;
+}
+
+static int create_run(struct creating *c, bool force, struct td_err *ret_err)
+{
+	struct stat st;
+	bool existed;
+	int r = create_checks(c, ret_err);
+
+	if (r == 0)
+		r = td_stack_drivers(&c->at, c->spec, 0, c->drv, &c->nr, ret_err);
+	if (r < 0)
+		return r;
+	existed = lstat(c->spec->path, &st) == 0;
+	r = create_leaf(c, force, ret_err); /* if it fails it has removed what it made */
+	if (r < 0)
+		return r;
+	r = create_all(c, ret_err);
+	if (r < 0 && !existed)
+		(void)unlink(c->spec->path);
+	return r;
+}
+
+int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts, bool force,
+		    struct td_err *ret_err)
+{
+	struct creating c = { .at = { .env = env }, .spec = spec, .size = size };
+	struct td_policy policy;
+	td_cleanup(free)
+	struct td_opts *none = calloc(1, sizeof(*none));
+	int r;
+
+	if (!none)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", spec->text);
+	c.opts = opts ? opts : none;
+	r = td_policy_copy(&policy, env->policy, spec->path, ret_err);
+	if (r < 0)
+		return r;
+	c.at.policy = &policy;
+	r = create_run(&c, force, ret_err);
+	td_policy_done(&policy);
+	return r;
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The checked calls: every access to an image from above goes through here, and only here is a driver's slot called.
+ * Ranges, read-only, frozen images, the size of one transfer, counters, and what a driver may leave to us: FUA as a
+ * flush, zeros written out.  Opening and closing are open.c's, walking a chain of backing images is chain.c's.
+ */
+#include "drivers.h"
+
+/* Zeros to write from where a driver has no better way; pages of .bss, never written. */
+#define ZERO_BUF (64u << 10)
+#define ZERO_VEC 16u
+static char image_zeros[ZERO_BUF] __attribute__((aligned(4096)));
+
+typedef int data_fn(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+
+static void image_enter(struct td_image *im)
+{
+	im->in_flight++;
+}
+
+static int image_leave(struct td_image *im, int r)
+{
+	im->in_flight--;
+	if (r < 0 && r != -ENOTSUP)
+		im->stats.errors++;
+	return r;
+}
+
+static uint64_t image_end(const struct td_image *im)
+{
+	return im->flags & TD_OPEN_GROW ? TD_IMAGE_MAX : im->size;
+}
+
+static int check_write(const struct td_image *im, uint64_t off, uint64_t len)
+{
+	if (im->read_only)
+		return -EROFS;
+	if (im->frozen)
+		return -EIO;
+	return td_in_range(off, len, image_end(im)) ? 0 : -EINVAL;
+}
+
+/* What was written behind the end belongs to the image from now on. */
+static void image_grow(struct td_image *im, uint64_t off, uint64_t len)
+{
+	if (len > 0 && off + len > im->size)
+		im->size = off + len;
+}
+
+/* In pieces that the driver can take. */
+static int transfer(struct td_image *im, data_fn *fn, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	uint64_t max = im->limits.max_transfer ? im->limits.max_transfer : UINT64_MAX;
+	int r = 0;
+
+	for (uint64_t done = 0, n; r >= 0 && done < iov->len; done += n) {
+		struct td_iov part;
+
+		n = TD_MIN(iov->len - done, max);
+		part = td_iov_slice(iov, done, n);
+		r = fn(im, off + done, &part, flags);
+	}
+	return TD_MIN(r, 0);
+}
+
+int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	uint64_t inside = off < im->size ? TD_MIN(iov->len, im->size - off) : 0;
+	struct td_iov part;
+	int r;
+
+	if (!td_in_range(off, iov->len, image_end(im)))
+		return -EINVAL;
+	if (!im->drv->preadv)
+		return -ENOTSUP;
+	/* Behind the end of a file that may grow are zeros, unless what is read cannot be there. */
+	if (inside < iov->len && (flags & TD_EXACT))
+		return -EUCLEAN;
+	image_enter(im);
+	part = td_iov_slice(iov, 0, inside);
+	r = transfer(im, im->drv->preadv, off, &part, flags);
+	if (r == 0) {
+		part = td_iov_slice(iov, inside, iov->len - inside);
+		td_iov_zero(&part);
+		im->stats.reads++;
+		im->stats.read_bytes += iov->len;
+	}
+	return image_leave(im, r);
+}
+
+/* Write, and flush if the caller wants FUA and the driver does not know it. */
+static int write_fua(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	bool flush = (flags & TD_FUA) && !(im->drv->flags & TD_KNOWS_FUA);
+	int r = transfer(im, im->drv->pwritev, off, iov, flush ? flags & ~TD_FUA : flags);
+
+	if (r < 0)
+		return r;
+	image_grow(im, off, iov->len);
+	return flush ? td_image_flush(im) : 0;
+}
+
+int td_image_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	int r = check_write(im, off, iov->len);
+
+	if (r < 0)
+		return r;
+	if (!im->drv->pwritev)
+		return -ENOTSUP;
+	image_enter(im);
+	r = write_fua(im, off, iov, flags);
+	if (r == 0) {
+		im->stats.writes++;
+		im->stats.write_bytes += iov->len;
+	}
+	return image_leave(im, r);
+}
+
+int td_image_pread(struct td_image *im, uint64_t off, void *buf, size_t len, unsigned flags)
+{
+	struct iovec v;
+	struct td_iov iov = td_iov_buf(&v, buf, len);
+
+	return td_image_preadv(im, off, &iov, flags);
+}
+
+int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t len, unsigned flags)
+{
+	struct iovec v;
+	struct td_iov iov = td_iov_buf(&v, (void *)(uintptr_t)buf, len); /* writing only reads it */
+
+	return td_image_pwritev(im, off, &iov, flags);
+}
+
+/* The slow way: zeros from one buffer many times, FUA for the whole at the end. */
+static int write_zeros(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
+{
+	struct iovec vec[ZERO_VEC];
+	int r = 0;
+
+	if (!im->drv->pwritev)
+		return -ENOTSUP;
+	for (unsigned i = 0; i < ZERO_VEC; i++)
+		vec[i] = (struct iovec){ image_zeros, ZERO_BUF };
+	for (uint64_t done = 0, n; r == 0 && done < len; done += n) {
+		struct td_iov iov = { .vec = vec, .nr = ZERO_VEC };
+
+		n = iov.len = TD_MIN(len - done, (uint64_t)ZERO_VEC * ZERO_BUF);
+		r = transfer(im, im->drv->pwritev, off + done, &iov, 0);
+	}
+	if (r == 0)
+		image_grow(im, off, len);
+	if (r == 0 && (flags & TD_FUA))
+		r = td_image_flush(im);
+	return r;
+}
+
+static int zero_driver(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
+{
+	bool flush = (flags & TD_FUA) && !(im->drv->flags & TD_KNOWS_FUA);
+	int r;
+
+	if (!im->drv->zero)
+		return -ENOTSUP;
+	r = im->drv->zero(im, off, len, flush ? flags & ~TD_FUA : flags);
+	if (r < 0)
+		return r;
+	image_grow(im, off, len);
+	return flush ? td_image_flush(im) : 0;
+}
+
+int td_image_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
+{
+	int r = check_write(im, off, len);
+
+	if (r < 0 || len == 0)
+		return r;
+	image_enter(im);
+	r = zero_driver(im, off, len, flags);
+	if (r == -ENOTSUP && !(flags & TD_FAST))
+		r = write_zeros(im, off, len, flags);
+	if (r == 0)
+		im->stats.zeros++;
+	return image_leave(im, r);
+}
+
+int td_image_trim(struct td_image *im, uint64_t off, uint64_t len)
+{
+	int r = check_write(im, off, len);
+
+	if (r == 0 && !td_in_range(off, len, im->size))
+		r = -EINVAL;
+	if (r < 0 || len == 0)
+		return r;
+	if (!im->drv->trim)
+		return -ENOTSUP;
+	image_enter(im);
+	r = TD_MIN(im->drv->trim(im, off, len), 0);
+	if (r == 0)
+		im->stats.trims++;
+	return image_leave(im, r);
+}
+
+int td_image_flush(struct td_image *im)
+{
+	struct td_image *top = im;
+	int r = 0;
+
+	if (im->read_only)
+		return 0;
+	if (im->frozen) /* what is pending in memory will not be written any more */
+		return -EIO;
+	/* A driver that keeps nothing back has no flush of its own. */
+	while (!im->drv->flush && im->child)
+		im = im->child;
+	image_enter(top);
+	if (im->drv->flush)
+		r = im == top ? TD_MIN(im->drv->flush(im), 0) : td_image_flush(im);
+	if (r == 0)
+		top->stats.flushes++;
+	return image_leave(top, r);
+}
+
+int td_image_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
+{
+	int r;
+
+	if (im->read_only)
+		return td_err_set(ret_err, -EROFS, "%s: cannot be resized, it is read-only", im->name);
+	if (im->frozen)
+		return td_err_set(ret_err, -EIO, "%s: cannot be resized, it is damaged: run tap-img check",
+				  im->name);
+	if (!im->drv->resize)
+		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot resize", im->name, im->drv->name);
+	if (size > TD_IMAGE_MAX)
+		return td_err_set(ret_err, -EFBIG, "%s: no image can be larger than 2^63-1 bytes", im->name);
+	r = im->drv->resize(im, size, ret_err);
+	if (r < 0)
+		return r;
+	im->size = size;
+	return 0;
+}
+
+int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
+{
+	if (!im->drv->check)
+		return -ENOTSUP;
+	if (fix && im->read_only)
+		return -EROFS;
+	return im->drv->check(im, fix, ret);
+}
+
+int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err)
+{
+	if (!im->drv->snapshot)
+		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has no snapshots", im->name,
+				  im->drv->name);
+	if (im->read_only)
+		return td_err_set(ret_err, -EROFS, "%s: its snapshots cannot be changed, it is read-only",
+				  im->name);
+	if (im->frozen)
+		return td_err_set(ret_err, -EIO, "%s: is damaged: run tap-img check", im->name);
+	return im->drv->snapshot(im, op, name, ret_err);
+}
+
+void td_image_freeze(struct td_image *im)
+{
+	im->frozen = true;
+}

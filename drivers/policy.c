@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Which files an image may make us open.  An image is outside data: the name of a backing file in it must not make a
+ * daemon that runs as root read /etc/shadow, or wait on a FIFO.
+ *
+ * What is checked is what is opened: the name is resolved once to an O_PATH descriptor, its real path is asked of the
+ * kernel, and the file is opened through that descriptor.
+ */
+#include <blktap/policy.h>
+
+#include "drivers.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define POLICY_DIRS_MAX 4096u
+
+/* dir: a real path. */
+static int add_real(struct td_policy *p, const char *dir, struct td_err *ret_err)
+{
+	char **dirs;
+
+	for (unsigned i = 0; i < p->nr_dirs; i++)
+		if (strcmp(p->dirs[i], dir) == 0)
+			return 0;
+	if (p->nr_dirs == POLICY_DIRS_MAX)
+		return td_err_set(ret_err, -E2BIG, "%s: more than %u directories allowed", dir,
+				  POLICY_DIRS_MAX);
+	dirs = reallocarray(p->dirs, p->nr_dirs + 1, sizeof(*dirs));
+	if (!dirs)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", dir);
+	p->dirs = dirs;
+	dirs[p->nr_dirs] = strdup(dir);
+	if (!dirs[p->nr_dirs])
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", dir);
+	p->nr_dirs++;
+	return 0;
+}
+
+int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err)
+{
+	td_cleanup(free)
+	char *real = realpath(dir, NULL);
+
+	if (!real)
+		return td_err_set(ret_err, -errno, "%s: cannot allow this directory: %m", dir);
+	return add_real(p, real, ret_err);
+}
+
+/* Allow the directory part of path, its symbolic links resolved. */
+static int allow_parent(struct td_policy *p, const char *path, struct td_err *ret_err)
+{
+	const char *slash = strrchr(path, '/');
+	td_cleanup(free)
+	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+
+	if (!dir)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
+	return td_policy_allow(p, dir, ret_err);
+}
+
+int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err)
+{
+	td_cleanup(free)
+	char *real = realpath(path, NULL);
+	int r = allow_parent(p, path, ret_err);
+
+	/* Through a symbolic link the user named two places: where the link is, and where the file is. */
+	if (r < 0 || !real)
+		return r;
+	return allow_parent(p, real, ret_err);
+}
+
+int td_policy_copy(struct td_policy *dst, const struct td_policy *src, const char *path,
+		   struct td_err *ret_err)
+{
+	int r = 0;
+
+	*dst = (struct td_policy){ .probe_backing = src && src->probe_backing };
+	for (unsigned i = 0; src && r == 0 && i < src->nr_dirs; i++)
+		r = add_real(dst, src->dirs[i], ret_err);
+	if (r == 0 && *path)
+		r = td_policy_allow_file(dst, path, ret_err);
+	if (r < 0)
+		td_policy_done(dst);
+	return r;
+}
+
+/* ---- the configuration file ---- */
+
+static char *trim_line(char *line)
+{
+	size_t len;
+
+	line += strspn(line, " \t");
+	len = strlen(line);
+	while (len > 0 && strchr(" \t\r\n", line[len - 1]))
+		line[--len] = 0;
+	return line;
+}
+
+/* "yes" behind "probe-backing =", spaces as one likes. */
+static int conf_bool(const char *text, bool *ret)
+{
+	text += strspn(text, " \t");
+	if (*text++ != '=')
+		return -EINVAL;
+	text += strspn(text, " \t");
+	if (strcmp(text, "yes") == 0)
+		*ret = true;
+	else if (strcmp(text, "no") == 0)
+		*ret = false;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int conf_line(struct td_policy *p, char *line, struct td_err *ret_err)
+{
+	line = trim_line(line);
+	if (*line == 0 || *line == '#')
+		return 0;
+	if (strncmp(line, "allow", 5) == 0 && strchr(" \t", line[5]) && line[5])
+		return td_policy_allow(p, trim_line(line + 5), ret_err);
+	if (strncmp(line, "probe-backing", 13) == 0 && conf_bool(line + 13, &p->probe_backing) == 0)
+		return 0;
+	return td_err_set(ret_err, -EINVAL,
+			  "'%s': a line is \"allow DIR\" or \"probe-backing = yes\" (or no)", line);
+}
+
+int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err)
+{
+	td_cleanup(free)
+	char *line = NULL;
+	size_t size = 0;
+	FILE *f;
+	int r = 0;
+
+	if (!path)
+		path = getenv("BLKTAP_CONF");
+	if (!path)
+		path = TD_POLICY_CONF;
+	f = fopen(path, "re");
+	if (!f)
+		return errno == ENOENT ? 0 : td_err_set(ret_err, -errno, "%s: cannot read it: %m", path);
+	for (unsigned nr = 1; r == 0 && getline(&line, &size, f) >= 0; nr++) {
+		r = conf_line(p, line, ret_err);
+		if (r < 0)
+			td_err_prefix(ret_err, r, "%s:%u", path, nr);
+	}
+	if (r == 0 && ferror(f))
+		r = td_err_set(ret_err, -EIO, "%s: cannot read it", path);
+	(void)fclose(f);
+	return r;
+}
+
+/* ---- opening ---- */
+
+static bool dir_holds(const char *dir, const char *real)
+{
+	size_t len = strlen(dir);
+
+	if (strcmp(dir, "/") == 0)
+		return true;
+	return strncmp(dir, real, len) == 0 && real[len] == '/';
+}
+
+static int check_place(const struct td_policy *p, const char *path, const char *real, struct td_err *ret_err)
+{
+	const char *slash = strrchr(real, '/');
+
+	for (unsigned i = 0; p && i < p->nr_dirs; i++)
+		if (dir_holds(p->dirs[i], real))
+			return 0;
+	return td_err_set(
+		ret_err, -EACCES,
+		"%s: an image names this file, and no allowed directory holds it: --allow %.*s or the line "
+		"\"allow %.*s\" in " TD_POLICY_CONF " would permit it",
+		path, slash > real ? (int)(slash - real) : 1, real, slash > real ? (int)(slash - real) : 1,
+		real);
+}
+
+static int check_kind(int path_fd, const char *path, struct td_err *ret_err)
+{
+	struct stat st;
+
+	if (fstat(path_fd, &st) < 0)
+		return td_err_set(ret_err, -errno, "%s: cannot look at it: %m", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return td_err_set(
+			ret_err, -EACCES,
+			"%s: an image names this file, and it is neither a regular file nor a block device",
+			path);
+	return 0;
+}
+
+/* Open what path_fd stands for, if it lies in an allowed place. */
+static int open_checked(const struct td_policy *p, int path_fd, const char *path, int open_flags,
+			struct td_err *ret_err)
+{
+	td_cleanup(free)
+	char *real = calloc(1, PATH_MAX + 1); /* too large for a coroutine's stack */
+	char proc[64];
+	int fd, r;
+
+	if (!real)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
+	(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
+	if (readlink(proc, real, PATH_MAX) < 0)
+		return td_err_set(ret_err, -errno, "%s: cannot resolve it, is /proc mounted? %m", path);
+	r = check_place(p, path, real, ret_err);
+	if (r == 0)
+		r = check_kind(path_fd, path, ret_err);
+	if (r < 0)
+		return r;
+	/* Through the descriptor: whatever the name leads to by now, this is the file that was checked. */
+	fd = open(proc, open_flags | O_CLOEXEC);
+	return fd < 0 ? td_err_set(ret_err, -errno, "%s: cannot open it: %m", path) : fd;
+}
+
+int td_policy_open(const struct td_policy *p, const char *path, int open_flags, struct td_err *ret_err)
+{
+	int path_fd = open(path, O_PATH | O_CLOEXEC), r;
+
+	if (path_fd < 0)
+		return td_err_set(ret_err, -errno, "%s: cannot open it: %m", path);
+	r = open_checked(p, path_fd, path, open_flags, ret_err);
+	(void)close(path_fd);
+	return r;
+}
+
+void td_policy_done(struct td_policy *p)
+{
+	for (unsigned i = 0; i < p->nr_dirs; i++)
+		free(p->dirs[i]);
+	free(p->dirs);
+	*p = (struct td_policy){ 0 };
+}
