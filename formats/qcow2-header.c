@@ -239,8 +239,7 @@ static int check_overlaps(const struct qcow2_header *h, const struct qcow2_geom 
 
 	for (size_t i = 0; i < TD_NELEMS(t); i++) {
 		for (size_t j = i + 1; j < TD_NELEMS(t); j++) {
-			if (t[i].len > 0 && t[j].len > 0 &&
-			    td_overlap(t[i].off, t[i].len, t[j].off, t[j].len))
+			if (td_overlap(t[i].off, t[i].len, t[j].off, t[j].len))
 				return td_err_set(ret_err, -EUCLEAN, "the %s overlaps the %s", t[i].what,
 						  t[j].what);
 		}

@@ -16,10 +16,10 @@
 #define REFTABLE_OFF_MASK 0xfffffffffffffe00ull
 #define SECTOR_BITS       9u /* packed lengths count these */
 
-/* Can a whole cluster be at off? */
+/* Can a whole cluster be at off, which is not 0? */
 static int check_cluster(const struct qcow2_geom *g, uint64_t off)
 {
-	if (off % g->cluster_size != 0 || off < g->cluster_size)
+	if (off % g->cluster_size != 0)
 		return -EUCLEAN;
 	return td_in_range(off, g->cluster_size, g->max_host) ? 0 : -EUCLEAN;
 }

@@ -1,1 +1,49 @@
 # SPDX-License-Identifier: BSD-2-Clause
+# One test file for each source file of formats/.
+if HAVE_CMOCKA
+UNIT_TESTS = \
+	tests/unit/test-compress \
+	tests/unit/test-qcow2-ext \
+	tests/unit/test-qcow2-header \
+	tests/unit/test-qcow2-layout \
+	tests/unit/test-qcow2-refcount \
+	tests/unit/test-qcow2-snapshot \
+	tests/unit/test-qcow2-tables \
+	tests/unit/test-qcow2-interop
+
+check_PROGRAMS += $(UNIT_TESTS)
+TESTS += $(UNIT_TESTS)
+
+# No coroutine stacks here: frames may be large.
+UNIT_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -Wno-frame-larger-than
+UNIT_LIBS = formats/libformats.a drivers/rt/librt.a $(CMOCKA_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
+
+tests_unit_test_compress_SOURCES = tests/unit/test-compress.c tests/unit/unit.h
+tests_unit_test_compress_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_compress_LDADD = $(UNIT_LIBS)
+tests_unit_test_compress_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=inflateInit2_,--wrap=inflate,--wrap=deflateInit2_ \
+	-Wl,--wrap=ZSTD_createDCtx,--wrap=ZSTD_createCCtx
+tests_unit_test_qcow2_ext_SOURCES = tests/unit/test-qcow2-ext.c tests/unit/unit.h
+tests_unit_test_qcow2_ext_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_ext_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_header_SOURCES = tests/unit/test-qcow2-header.c tests/unit/unit.h
+tests_unit_test_qcow2_header_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_header_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_layout_SOURCES = tests/unit/test-qcow2-layout.c tests/unit/unit.h
+tests_unit_test_qcow2_layout_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_layout_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_refcount_SOURCES = tests/unit/test-qcow2-refcount.c tests/unit/unit.h
+tests_unit_test_qcow2_refcount_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_refcount_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_snapshot_SOURCES = tests/unit/test-qcow2-snapshot.c tests/unit/unit.h
+tests_unit_test_qcow2_snapshot_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_snapshot_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_tables_SOURCES = tests/unit/test-qcow2-tables.c tests/unit/unit.h
+tests_unit_test_qcow2_tables_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_tables_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_interop_SOURCES = tests/unit/test-qcow2-interop.c tests/unit/unit.h
+tests_unit_test_qcow2_interop_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_interop_LDADD = $(UNIT_LIBS)
+endif
+EXTRA_DIST += tests/unit/README.md

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* formats/compress.c: streams by hand, both ways, and input that lies about itself. */
+#include "config.h"
+
+#include <zlib.h>
+#ifdef HAVE_ZSTD
+#include <zstd.h>
+#endif
+
+#include "unit.h"
+
+/* The linker sends the codec's calls here (--wrap): the libraries can be made to run out of memory. */
+static bool no_memory, no_memory_midway;
+
+int __real_inflateInit2_(z_streamp z, int bits, const char *version, int size);
+int __wrap_inflateInit2_(z_streamp z, int bits, const char *version, int size);
+int __wrap_inflateInit2_(z_streamp z, int bits, const char *version, int size)
+{
+	return no_memory ? Z_MEM_ERROR : __real_inflateInit2_(z, bits, version, size);
+}
+
+int __real_inflate(z_streamp z, int flush);
+int __wrap_inflate(z_streamp z, int flush);
+int __wrap_inflate(z_streamp z, int flush)
+{
+	return no_memory_midway ? Z_MEM_ERROR : __real_inflate(z, flush);
+}
+
+int __real_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
+			 int size);
+int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
+			 int size);
+int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
+			 int size)
+{
+	return no_memory ? Z_MEM_ERROR
+			 : __real_deflateInit2_(z, level, method, bits, mem, strategy, version, size);
+}
+
+#ifdef HAVE_ZSTD
+ZSTD_DCtx *__real_ZSTD_createDCtx(void);
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void);
+ZSTD_DCtx *__wrap_ZSTD_createDCtx(void)
+{
+	return no_memory ? NULL : __real_ZSTD_createDCtx();
+}
+
+ZSTD_CCtx *__real_ZSTD_createCCtx(void);
+ZSTD_CCtx *__wrap_ZSTD_createCCtx(void);
+ZSTD_CCtx *__wrap_ZSTD_createCCtx(void)
+{
+	return no_memory ? NULL : __real_ZSTD_createCCtx();
+}
+#endif
+
+#define CLUSTER 65536u
+
+/* Raw deflate by hand: one stored block, final, of 4 bytes (RFC 1951, 3.2.4). */
+static const uint8_t stored[] = { 0x01, 0x04, 0x00, 0xfb, 0xff, 'a', 'b', 'c', 'd' };
+
+static void a_stored_block_by_hand_inflates(void **state)
+{
+	char out[5] = "....";
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, sizeof(stored), out, 4), 0);
+	assert_string_equal(out, "abcd");
+}
+
+static void what_follows_the_stream_is_not_looked_at(void **state)
+{
+	uint8_t in[512];
+	char out[5] = "....";
+
+	(void)state;
+	memset(in, 0xff, sizeof(in));
+	memcpy(in, stored, sizeof(stored));
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, in, sizeof(in), out, 4), 0);
+	assert_string_equal(out, "abcd");
+}
+
+static void a_full_cluster_is_enough_without_an_end_mark(void **state)
+{
+	uint8_t in[sizeof(stored)];
+	char out[5] = "....";
+
+	(void)state;
+	memcpy(in, stored, sizeof(in));
+	in[0] = 0x00; /* not the final block: a writer may end so */
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, in, sizeof(in), out, 4), 0);
+	assert_string_equal(out, "abcd");
+}
+
+static void too_little_output_is_broken(void **state)
+{
+	char out[8];
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, sizeof(stored), out, 5), -EUCLEAN);
+	for (size_t len = 0; len < sizeof(stored); len++)
+		assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, len, out, 4), -EUCLEAN);
+}
+
+static void nonsense_is_broken(void **state)
+{
+	static const uint8_t bad[] = { 0x07, 0xff, 0xff, 0xff }; /* block type 3 does not exist */
+	char out[8];
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, bad, sizeof(bad), out, 4), -EUCLEAN);
+}
+
+static void lengths_beyond_32_bits_are_refused(void **state)
+{
+	char out[8];
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, 1ull << 32, out, 4), -EUCLEAN);
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, 9, out, 1ull << 32), -EUCLEAN);
+	assert_int_equal(qcow2_deflate(QCOW2_DEFLATE, stored, 1ull << 32, out, 4), -ENOSPC);
+}
+
+static void fill(uint8_t *buf, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (uint8_t)(i % 251 + i / 4099);
+}
+
+static void round_trip(enum qcow2_compression c)
+{
+	static uint8_t plain[CLUSTER], packed[CLUSTER + 512], back[CLUSTER];
+	int64_t n;
+
+	fill(plain, sizeof(plain));
+	n = qcow2_deflate(c, plain, sizeof(plain), packed, CLUSTER);
+	assert_in_range(n, 1, CLUSTER - 1);
+	memset(packed + n, 0xa5, 512); /* up to the sector's end: another cluster's bytes */
+	assert_int_equal(qcow2_inflate(c, packed, (size_t)n + 512, back, sizeof(back)), 0);
+	assert_memory_equal(plain, back, sizeof(plain));
+
+	/* Half of it is not enough. */
+	assert_int_equal(qcow2_inflate(c, packed, (size_t)n / 2, back, sizeof(back)), -EUCLEAN);
+	assert_int_equal(qcow2_deflate(c, plain, sizeof(plain), packed, 16), -ENOSPC);
+}
+
+static void deflate_goes_both_ways(void **state)
+{
+	(void)state;
+	round_trip(QCOW2_DEFLATE);
+}
+
+static void what_does_not_shrink_is_refused(void **state)
+{
+	uint8_t plain[4096], packed[8192];
+	uint64_t x = 88172645463325252ull;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(plain); i++) {
+		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+		plain[i] = (uint8_t)x;
+	}
+	assert_int_equal(qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), packed, sizeof(packed)), -ENOSPC);
+	assert_int_equal(qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), packed, sizeof(plain)), -ENOSPC);
+	assert_int_equal(qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), packed, 1ull << 32), -ENOSPC);
+}
+
+static void no_memory_is_not_a_broken_image(void **state)
+{
+	enum qcow2_compression last = QCOW2_DEFLATE;
+	char out[8];
+
+	(void)state;
+#ifdef HAVE_ZSTD
+	last = QCOW2_ZSTD;
+#endif
+	no_memory = true;
+	for (enum qcow2_compression c = QCOW2_DEFLATE; c <= last; c++) {
+		assert_int_equal(qcow2_inflate(c, stored, sizeof(stored), out, 4), -ENOMEM);
+		assert_int_equal(qcow2_deflate(c, stored, sizeof(stored), out, 4), -ENOMEM);
+	}
+	no_memory = false;
+	no_memory_midway = true;
+	assert_int_equal(qcow2_inflate(QCOW2_DEFLATE, stored, sizeof(stored), out, 4), -ENOMEM);
+	no_memory_midway = false;
+}
+
+#ifdef HAVE_ZSTD
+/* A zstd frame by hand (RFC 8878): single segment, content size 4, one raw block, last, of 4 bytes. */
+static const uint8_t frame[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x04, 0x21, 0x00, 0x00, 'a', 'b', 'c', 'd' };
+
+static void zstd_goes_both_ways(void **state)
+{
+	(void)state;
+	round_trip(QCOW2_ZSTD);
+}
+
+static void zstd_frames_by_hand_inflate(void **state)
+{
+	/* Skippable frame of 2 bytes, then two of the golden ones, then anything. */
+	uint8_t in[64] = { 0x50, 0x2a, 0x4d, 0x18, 0x02, 0x00, 0x00, 0x00, 'x', 'x' };
+	char out[9] = "........";
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, frame, sizeof(frame), out, 4), 0);
+	assert_string_equal(out, "abcd....");
+	memcpy(in + 10, frame, sizeof(frame));
+	memcpy(in + 10 + sizeof(frame), frame, sizeof(frame));
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, in, sizeof(in), out, 8), 0);
+	assert_string_equal(out, "abcdabcd");
+}
+
+static void zstd_frames_that_lie_are_broken(void **state)
+{
+	uint8_t in[sizeof(frame)];
+	char out[8];
+
+	(void)state;
+	for (size_t len = 0; len < sizeof(frame); len++)
+		assert_int_equal(qcow2_inflate(QCOW2_ZSTD, frame, len, out, 4), -EUCLEAN);
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, frame, sizeof(frame), out, 5), -EUCLEAN);
+	/* More than a cluster in one frame. */
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, frame, sizeof(frame), out, 3), -EUCLEAN);
+	memcpy(in, frame, sizeof(in));
+	in[5] = 5; /* says 5, holds 4 */
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, in, sizeof(in), out, 5), -EUCLEAN);
+}
+
+static void a_giant_window_costs_no_memory(void **state)
+{
+	/* The same block in a frame whose header asks for a window of 2 GiB. */
+	static const uint8_t wide[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x21,
+					0x00, 0x00, 'a',  'b',  'c',  'd' };
+	char out[5] = "....";
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, wide, sizeof(wide), out, 4), 0);
+	assert_string_equal(out, "abcd");
+}
+#else
+static void zstd_is_named_as_missing(void **state)
+{
+	char out[8];
+
+	(void)state;
+	assert_int_equal(qcow2_inflate(QCOW2_ZSTD, stored, sizeof(stored), out, 4), -ENOTSUP);
+	assert_int_equal(qcow2_deflate(QCOW2_ZSTD, stored, sizeof(stored), out, 4), -ENOTSUP);
+}
+#endif
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SAYS("a stored block by hand inflates", a_stored_block_by_hand_inflates),
+		SAYS("what follows the stream is not looked at", what_follows_the_stream_is_not_looked_at),
+		SAYS("a full cluster is enough, without an end mark",
+		     a_full_cluster_is_enough_without_an_end_mark),
+		SAYS("too little output is broken", too_little_output_is_broken),
+		SAYS("nonsense is broken", nonsense_is_broken),
+		SAYS("lengths beyond zlib's counters are refused", lengths_beyond_32_bits_are_refused),
+		SAYS("deflate goes both ways", deflate_goes_both_ways),
+		SAYS("what does not shrink is refused", what_does_not_shrink_is_refused),
+		SAYS("no memory is -ENOMEM, not a broken image", no_memory_is_not_a_broken_image),
+#ifdef HAVE_ZSTD
+		SAYS("zstd goes both ways", zstd_goes_both_ways),
+		SAYS("zstd frames by hand inflate, one after the other", zstd_frames_by_hand_inflate),
+		SAYS("zstd frames that lie are broken", zstd_frames_that_lie_are_broken),
+		SAYS("a frame that asks for a giant window costs no memory", a_giant_window_costs_no_memory),
+#else
+		SAYS("zstd that is not built in is -ENOTSUP", zstd_is_named_as_missing),
+#endif
+	};
+
+	return cmocka_run_group_tests_name("compressed clusters", tests, NULL, NULL);
+}
