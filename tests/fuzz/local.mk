@@ -1,1 +1,62 @@
 # SPDX-License-Identifier: BSD-2-Clause
+FUZZ_REPLAYS = \
+	tests/fuzz/replay-header \
+	tests/fuzz/replay-inflate \
+	tests/fuzz/replay-snapshots \
+	tests/fuzz/replay-tables
+
+check_PROGRAMS += $(FUZZ_REPLAYS)
+EXTRA_PROGRAMS += tests/fuzz/make-corpus
+TESTS += $(FUZZ_REPLAYS) tests/fuzz/run.sh
+dist_check_SCRIPTS += tests/fuzz/run.sh
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus
+
+FUZZ_LIBS = formats/libformats.a drivers/rt/librt.a $(ZLIB_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
+FUZZ_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
+
+tests_fuzz_make_corpus_SOURCES = tests/fuzz/make-corpus.c
+tests_fuzz_make_corpus_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_header_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-header.c tests/fuzz/fuzz.h
+tests_fuzz_replay_header_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"header"'
+tests_fuzz_replay_header_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_header_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_inflate_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-inflate.c tests/fuzz/fuzz.h
+tests_fuzz_replay_inflate_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"inflate"'
+tests_fuzz_replay_inflate_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_inflate_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_snapshots_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-snapshots.c tests/fuzz/fuzz.h
+tests_fuzz_replay_snapshots_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"snapshots"'
+tests_fuzz_replay_snapshots_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_snapshots_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_tables_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-tables.c tests/fuzz/fuzz.h
+tests_fuzz_replay_tables_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"tables"'
+tests_fuzz_replay_tables_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_tables_LDADD = $(FUZZ_LIBS)
+
+# For long sessions by hand: ./configure --enable-fuzz CC=clang --enable-sanitizers.
+if FUZZ
+FUZZ_TARGETS = \
+	tests/fuzz/fuzz-header \
+	tests/fuzz/fuzz-inflate \
+	tests/fuzz/fuzz-snapshots \
+	tests/fuzz/fuzz-tables
+
+noinst_PROGRAMS += $(FUZZ_TARGETS)
+
+tests_fuzz_fuzz_header_SOURCES = tests/fuzz/fuzz-header.c
+tests_fuzz_fuzz_header_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_header_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_inflate_SOURCES = tests/fuzz/fuzz-inflate.c
+tests_fuzz_fuzz_inflate_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_inflate_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_snapshots_SOURCES = tests/fuzz/fuzz-snapshots.c
+tests_fuzz_fuzz_snapshots_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_snapshots_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_tables_SOURCES = tests/fuzz/fuzz-tables.c
+tests_fuzz_fuzz_tables_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_tables_LDADD = $(FUZZ_LIBS)
+endif

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Writes the seeds of the corpora: make-corpus DIR, with DIR/header, tables, snapshots, inflate there.  Run by hand when
+ * a format gets a new structure; what it wrote is in corpus/.
+ */
+#include <stdio.h>
+
+#include <blktap/qcow2.h>
+
+static const char *top;
+
+static void put(const char *name, const void *data, size_t len)
+{
+	char path[1024];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", top, name);
+	f = fopen(path, "w");
+	if (f == NULL || fwrite(data, 1, len, f) != len || fclose(f) != 0) {
+		perror(path);
+		exit(1);
+	}
+}
+
+static void headers(void)
+{
+	struct qcow2_header h = { .version = 2, .cluster_bits = 9, .size = 1 << 20, .refcount_order = 4 };
+	struct qcow2_layout l;
+	uint8_t buf[512] = { 0 }, names[96] = { 0 };
+	size_t pos;
+
+	td_ignore(qcow2_layout_new(&h, &l, NULL)); /* nothing here can be refused */
+	h.backing_off = 300;
+	h.backing_len = 4;
+	h.nr_snapshots = 1;
+	h.snapshots_off = l.end;
+	memcpy(buf + 300, "base", 4);
+	pos = qcow2_header_encode(&h, buf, sizeof(buf));
+	td_ignore(qcow2_ext_put(buf, 300, &pos, QCOW2_EXT_BACKING_FORMAT, "raw", 3));
+	put("header/v2-backing", buf, 304);
+
+	memset(buf, 0, sizeof(buf));
+	h = (struct qcow2_header){ .version = 3,
+				   .cluster_bits = 12,
+				   .size = 1 << 20,
+				   .refcount_order = 0,
+				   .compression = QCOW2_ZSTD,
+				   .compatible = QCOW2_COMPAT_LAZY };
+	td_ignore(qcow2_layout_new(&h, &l, NULL));
+	h.incompatible |= 1ull << 20;
+	memcpy(names, "\0\024time travel", 13);
+	memcpy(names + 48, "\1\0lazy refcounts", 16);
+	pos = qcow2_header_encode(&h, buf, sizeof(buf));
+	td_ignore(qcow2_ext_put(buf, sizeof(buf), &pos, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names)));
+	td_ignore(qcow2_ext_put(buf, sizeof(buf), &pos, 0x12345678, "unknown", 7));
+	td_ignore(qcow2_ext_put(buf, sizeof(buf), &pos, QCOW2_EXT_END, NULL, 0));
+	put("header/v3-features", buf, pos);
+}
+
+static void tables(void)
+{
+	static const uint64_t entries[] = {
+		0,
+		QCOW2_L2_ZERO,
+		QCOW2_COPIED | 0x50000,
+		QCOW2_COPIED | 0x50000 | QCOW2_L2_ZERO,
+		0x50000,
+		QCOW2_L2_COMPRESSED | 3ull << 54 | 0x51234,
+		0x50200,
+		QCOW2_COPIED,
+	};
+	uint8_t buf[8 + sizeof(entries)] = { 7, 4, 1 };
+
+	for (size_t i = 0; i < TD_NELEMS(entries); i++)
+		td_put_be64(buf + 8 + 8 * i, entries[i]);
+	put("tables/64k", buf, sizeof(buf));
+	buf[0] = 0, buf[1] = 0, buf[2] = 0;
+	put("tables/512-v2", buf, sizeof(buf));
+	buf[0] = 12, buf[1] = 6;
+	put("tables/2m-v2", buf, sizeof(buf));
+}
+
+static size_t snapshot(uint8_t *p, const char *id, const char *name, uint32_t extra)
+{
+	size_t id_len = strlen(id), name_len = strlen(name);
+
+	td_put_be64(p, 0x70000);
+	td_put_be32(p + 8, 2);
+	td_put_be16(p + 12, (uint16_t)id_len);
+	td_put_be16(p + 14, (uint16_t)name_len);
+	td_put_be32(p + 36, extra);
+	memcpy(p + 40 + extra, id, id_len);
+	memcpy(p + 40 + extra + id_len, name, name_len);
+	return (size_t)td_align_up(40 + extra + id_len + name_len, 8);
+}
+
+static void snapshots(void)
+{
+	uint8_t buf[512] = { 7 };
+	size_t len = 8;
+
+	len += snapshot(buf + len, "1", "first", 16);
+	len += snapshot(buf + len, "2", "", 0);
+	len += snapshot(buf + len, "", "third", 24);
+	put("snapshots/three", buf, len);
+}
+
+static void inflate_seeds(void)
+{
+	uint8_t plain[512], buf[8 + 512] = { 0 };
+	int64_t n;
+
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (uint8_t)(i % 23 * (i / 64));
+	n = qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), buf + 8, 512);
+	if (n > 0)
+		put("inflate/deflate", buf, 8 + (size_t)n);
+	buf[0] = 1;
+	n = qcow2_deflate(QCOW2_ZSTD, plain, sizeof(plain), buf + 8, 512);
+	if (n > 0)
+		put("inflate/zstd", buf, 8 + (size_t)n);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2) {
+		fprintf(stderr, "usage: make-corpus DIR\n");
+		return 2;
+	}
+	top = argv[1];
+	headers();
+	tables();
+	snapshots();
+	inflate_seeds();
+	return 0;
+}
