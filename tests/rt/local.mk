@@ -38,4 +38,8 @@ check_PROGRAMS += $(RT_TESTS)
 TESTS += $(RT_TESTS)
 endif
 
+# A measurement, not a test.
+noinst_PROGRAMS += tests/rt/bench-engine
+tests_rt_bench_engine_LDADD = drivers/io/libio.a drivers/rt/librt.a $(URING_LIBS) $(PTHREAD_LIBS)
+
 EXTRA_DIST += tests/rt/README.md
