@@ -6,12 +6,17 @@
 #include "config.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -430,6 +435,73 @@ static void unknown_engine_is_named(void **state)
 	assert_non_null(strstr(err.msg, "'aio_turbo'"));
 }
 
+/* From here on the process has none of these system calls, as in a sandbox. */
+static void forbid(const int *calls, unsigned nr)
+{
+	struct sock_filter filter[16] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						   offsetof(struct seccomp_data, nr)) };
+	unsigned n = 1;
+
+	for (unsigned i = 0; i < nr; i++) {
+		filter[n++] =
+			(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)calls[i], 0, 1);
+		filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	}
+	filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog prog = { .len = (unsigned short)n, .filter = filter };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		_exit(77);
+}
+
+/* In a child: does engine NAME give the engine WANT, or with NULL the error -EPERM and a sentence? */
+static bool sandboxed(const int *calls, unsigned nr, const char *name, const char *want)
+{
+	struct td_engine *e = NULL;
+	struct td_err err = { 0 };
+	int status, r;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct td_loop *loop = td_loop_new();
+
+		forbid(calls, nr);
+		r = td_engine_new(name, loop, NULL, 4, &e, &err);
+		if (want)
+			_exit(r == 0 && strcmp(e->ops->name, want) == 0 ? 0 : 1);
+		_exit(r == -EPERM && strstr(err.msg, name) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		fprintf(stderr, "skipped: no seccomp here\n");
+		return true;
+	}
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void auto_takes_what_the_sandbox_allows(void **state)
+{
+	static const int both[] = { __NR_io_setup, __NR_io_uring_setup };
+
+	(void)state;
+#ifdef HAVE_LIBURING
+	struct td_loop *loop = td_loop_new();
+	struct td_engine *e = NULL;
+
+	if (td_engine_new("io_uring", loop, NULL, 4, &e, NULL) == 0) { /* else it is forbidden here already */
+		td_engine_free(e);
+		assert_true(sandboxed(both, 1, "auto", "io_uring"));
+	}
+	td_loop_free(loop);
+	assert_true(sandboxed(both + 1, 1, "io_uring", NULL));
+#endif
+	assert_true(sandboxed(both + 1, 1, "auto", "libaio"));
+	assert_true(sandboxed(both, 2, "auto", "sync"));
+	assert_true(sandboxed(both, 2, "libaio", NULL));
+}
+
 #define ENGINE_TESTS(engine)                                                                                 \
 	{ engine ": random transfers match the model", random_transfers_match_the_model, engine_setup,       \
 	  engine_teardown, engine },                                                                         \
@@ -456,6 +528,7 @@ int main(void)
 		ENGINE_TESTS("io_uring"),
 		ENGINE_TESTS("auto"),
 		cmocka_unit_test(unknown_engine_is_named),
+		cmocka_unit_test(auto_takes_what_the_sandbox_allows),
 	};
 
 	t.seed = env_number("TD_TEST_SEED", (unsigned)time(NULL));
