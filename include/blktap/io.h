@@ -57,7 +57,10 @@ struct td_engine_ops {
 	 */
 	int (*submit)(struct td_engine *e, struct td_io *const *ios, unsigned nr);
 
-	/* td_io_complete() for all that is done; returns how many.  Never sleeps. */
+	/*
+	 * td_io_complete() for all that is done; returns how many.  Never sleeps.  Called after each submit and when
+	 * e->fd says so.
+	 */
 	unsigned (*reap)(struct td_engine *e);
 };
 
@@ -65,12 +68,13 @@ struct td_engine {
 	const struct td_engine_ops *ops;
 	struct td_loop *loop;
 	struct td_pool *pool;
-	int fd; /* readable when reap() has work; -1: reap after submit is enough */
+	int fd; /* becomes readable when reap() gets work; edge-triggered, so need not be read; -1: submit completes all */
 	unsigned depth, in_flight;
 	STAILQ_HEAD(td_io_queue, td_io) queue; /* not yet submitted */
 	struct td_hook hook;
 	struct td_watch watch;
-	uint64_t nr_submits, nr_requests, nr_reaps; /* counters: system calls per request */
+	uint64_t nr_submits, nr_requests; /* calls of submit, requests that they took */
+	uint64_t nr_reaps;		  /* wake-ups by fd; what submit left done is reaped without one */
 	void *state;
 };
 

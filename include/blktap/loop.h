@@ -3,8 +3,8 @@
  * The event loop: epoll, timers, signals, and the coroutines of its thread.  One loop a thread.
  *
  * A turn of the loop: resume ready coroutines; call the hooks (an I/O engine submits there what the coroutines
- * queued, all in one system call, and reaps what is already done); if that made coroutines ready, do not sleep;
- * wait for events; call their functions.
+ * queued, all in one system call, and reaps what is already done); a few times more while that makes coroutines
+ * ready, and then do not sleep; wait for events; call their functions; fire the timers.
  *
  * Callbacks run outside coroutines and must not block.  A callback may remove or free any watch, timer or hook,
  * its own included.
@@ -62,7 +62,7 @@ void td_timer_cancel(struct td_timer *t);
 TD_CO void td_loop_sleep(struct td_loop *loop, uint64_t ns);
 
 /*
- * Called once each turn before sleeping.  Returns how many things it completed or started: if not 0, the loop does
+ * Called in each turn before sleeping.  Returns how many things it completed or started: if not 0, the loop does
  * not sleep in this turn.
  */
 struct td_hook {
@@ -73,7 +73,10 @@ struct td_hook {
 void td_loop_hook(struct td_loop *loop, struct td_hook *h);
 void td_loop_unhook(struct td_loop *loop, struct td_hook *h);
 
-/* Take a signal by signalfd (it is blocked in the thread, so start worker threads after).  One function a signal. */
+/*
+ * Take a signal by signalfd (it is blocked in the thread, so start worker threads after).  One function a signal:
+ * -EEXIST if it has one.  It stays blocked after td_loop_free.
+ */
 TD_CHECK int td_loop_signal(struct td_loop *loop, int signo, void (*fn)(void *arg, int signo), void *arg);
 
 #endif

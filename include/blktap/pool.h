@@ -24,8 +24,8 @@ void td_pool_free(struct td_pool *pool); /* there must be no work left */
 TD_CO TD_CHECK int td_pool_run(struct td_pool *pool, int (*fn)(void *arg), void *arg);
 
 /*
- * The same for callers that are not coroutines: done(arg, result) runs on the loop's thread later.  -ENOMEM: not
- * taken.
+ * The same for callers that are not coroutines: done(w, result) runs on the loop's thread later, never inside
+ * td_pool_submit, and may free *w.
  */
 struct td_work {
 	int (*fn)(void *arg);
