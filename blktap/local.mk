@@ -14,3 +14,10 @@ blktap_libfuse_export_a_SOURCES = \
 	blktap/fuse-slot.c \
 	blktap/fuse.c \
 	blktap/fuse.h
+
+# The disk.
+noinst_LIBRARIES += blktap/libtapdisk.a
+blktap_libtapdisk_a_SOURCES = \
+	blktap/vbd-private.h \
+	blktap/vbd-state.c \
+	blktap/vbd.c

@@ -23,6 +23,7 @@ struct td_req {
 
 	/* the vbd's */
 	struct td_vbd *vbd;
+	int result; /* kept until done() is called */
 	uint64_t start_ns;
 	TAILQ_ENTRY(td_req) link;
 };
@@ -65,6 +66,9 @@ void td_vbd_submit(struct td_vbd *vbd, struct td_req *req);
 bool td_vbd_idle(const struct td_vbd *vbd);
 
 enum td_vbd_state td_vbd_state(const struct td_vbd *vbd);
+/* "read", "write" ... for messages. */
+const char *td_req_op_name(enum td_req_op op);
+
 const char *td_vbd_name(const struct td_vbd *vbd);
 const char *td_vbd_spec(const struct td_vbd *vbd);	/* NULL when closed */
 const struct td_image *td_vbd_image(const struct td_vbd *vbd); /* NULL when closed or paused */

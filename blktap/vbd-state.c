@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The states of a virtual block device.
+ *
+ *	CLOSED ──open──► RUNNING ──pause──► PAUSING ──drained, flushed, closed──► PAUSED
+ *	   ▲                │  ▲               │ flush failed: runs on              │ │
+ *	   └─────close──────┘  └───────────────┴──────────────unpause──────────────┘ │
+ *	   └─────────────────────────────────close────────────────────────────────────┘
+ *
+ * Requests are accepted in every state but CLOSED; they go to the image in RUNNING only.
+ */
+#include "vbd-private.h"
+
+/* A file of the size that clients were told, and the limits, outlive the image during a pause. */
+static void remember_image(struct td_vbd *vbd)
+{
+	vbd->size = vbd->image->size;
+	vbd->read_only = vbd->image->read_only;
+	vbd->limits = vbd->image->limits;
+}
+
+static void wait_drained(struct td_vbd *vbd)
+{
+	while (vbd->stats.in_flight > 0)
+		td_waitq_wait(&vbd->drained);
+}
+
+/* On success image and spec are the new ones. On failure nothing has changed. */
+static int open_image(struct td_vbd *vbd, const char *text, unsigned flags, struct td_err *ret_err)
+{
+	td_cleanup(free) char *kept = NULL;
+	struct td_spec *spec;
+	int r;
+
+	r = td_spec_parse(text, &spec, ret_err);
+	if (r < 0)
+		return r;
+	kept = strdup(spec->text);
+	r = kept ? td_image_open(vbd->env, spec, flags, &vbd->image, ret_err)
+		 : td_err_set(ret_err, -ENOMEM, "no memory for a disk");
+	td_spec_free(spec);
+	if (r < 0)
+		return r;
+	free(vbd->spec);
+	vbd->spec = kept;
+	kept = NULL;
+	remember_image(vbd);
+	return 0;
+}
+
+static int close_image(struct td_vbd *vbd)
+{
+	struct td_image *im = vbd->image;
+
+	remember_image(vbd);
+	vbd->image = NULL;
+	return td_image_close(im);
+}
+
+int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags, struct td_err *ret_err)
+{
+	td_co_guard(&vbd->state_lock);
+	int r;
+
+	if (vbd->state != TD_VBD_CLOSED)
+		return td_err_set(ret_err, -EBUSY, "%s: a disk is open already; close it first", vbd->name);
+	r = open_image(vbd, spec, open_flags, ret_err);
+	if (r < 0)
+		return r;
+	vbd->open_flags = open_flags;
+	vbd->state = TD_VBD_RUNNING;
+	return 0;
+}
+
+/* The state is left to PAUSING while draining, so that nothing new starts meanwhile. */
+int td_vbd_close(struct td_vbd *vbd)
+{
+	td_co_guard(&vbd->state_lock);
+	int r = 0, r_close;
+
+	if (vbd->state == TD_VBD_CLOSED)
+		return 0;
+	if (vbd->image) {
+		vbd->state = TD_VBD_PAUSING;
+		wait_drained(vbd);
+		if (!vbd->image->read_only)
+			r = td_image_flush(vbd->image);
+		r_close = close_image(vbd);
+		r = r < 0 ? r : r_close;
+	}
+	vbd->state = TD_VBD_CLOSED;
+	vbd_fail_waiting(vbd, -ESHUTDOWN);
+	free(vbd->spec);
+	vbd->spec = NULL;
+	return r;
+}
+
+static int run_on(struct td_vbd *vbd, int r, struct td_err *ret_err)
+{
+	vbd->state = TD_VBD_RUNNING;
+	vbd_start_waiting(vbd);
+	return td_err_set(ret_err, r, "%s: cannot be paused, the flush failed: %s; it runs on",
+			  vbd->image->name, strerrordesc_np(-r));
+}
+
+int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err)
+{
+	td_co_guard(&vbd->state_lock);
+	int r = 0;
+
+	if (vbd->state == TD_VBD_PAUSED)
+		return 0;
+	if (vbd->state != TD_VBD_RUNNING)
+		return td_err_set(ret_err, -ENODEV, "%s: there is no open disk to pause", vbd->name);
+	vbd->state = TD_VBD_PAUSING;
+	wait_drained(vbd);
+	if (!vbd->image->read_only)
+		r = td_image_flush(vbd->image);
+	if (r < 0)
+		return run_on(vbd, r, ret_err);
+	r = close_image(vbd);
+	vbd->state = TD_VBD_PAUSED;
+	if (r < 0)
+		return td_err_set(ret_err, r,
+				  "%s: paused, but closing it failed: %s; check the image before unpausing",
+				  vbd->spec, strerrordesc_np(-r));
+	return 0;
+}
+
+int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err)
+{
+	td_co_guard(&vbd->state_lock);
+	int r;
+
+	if (vbd->state == TD_VBD_RUNNING && !spec)
+		return 0;
+	if (vbd->state == TD_VBD_RUNNING)
+		return td_err_set(ret_err, -EBUSY, "%s: runs; pause it before it changes to another image",
+				  vbd->name);
+	if (vbd->state != TD_VBD_PAUSED)
+		return td_err_set(ret_err, -ENODEV, "%s: there is no paused disk", vbd->name);
+	r = open_image(vbd, spec ? spec : vbd->spec, vbd->open_flags, ret_err);
+	if (r < 0)
+		return r;
+	vbd->state = TD_VBD_RUNNING;
+	vbd_start_waiting(vbd);
+	return 0;
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The virtual block device: requests from exports in, coroutines down the image out.
+ *
+ * A request waits (paused, or too many in flight), runs as a coroutine, and is then kept in `finished` until the hook
+ * calls its done().  So done() always runs outside coroutines and never inside td_vbd_submit(), and an export may
+ * submit, free or send from it.  The hook stands behind the engine's in the turn of the loop, and in front of the
+ * exports', which send what was answered in this turn.
+ *
+ * Opening, closing, pausing is vbd-state.c.
+ */
+#include "vbd-private.h"
+#include <blktap/log.h>
+
+/* ---- one request ---- */
+
+/* A hint: a driver that cannot give space back has done all that was asked. */
+static int run_trim(struct td_image *im, const struct td_req *req)
+{
+	int r = td_image_trim(im, req->off, req->len);
+
+	if (r < 0 && r != -ENOTSUP)
+		return r;
+	return req->flags & TD_FUA ? td_image_flush(im) : 0;
+}
+
+static int run_op(struct td_image *im, struct td_req *req)
+{
+	if (req->len == 0 && req->op != TD_REQ_FLUSH)
+		return req->op == TD_REQ_EXTENT || req->off > im->size ? -EINVAL : 0;
+
+	switch (req->op) {
+	case TD_REQ_READ:
+		return td_image_preadv(im, req->off, &req->iov, 0);
+	case TD_REQ_WRITE:
+		return td_image_pwritev(im, req->off, &req->iov, req->flags & TD_FUA);
+	case TD_REQ_FLUSH:
+		return im->read_only ? 0 : td_image_flush(im);
+	case TD_REQ_TRIM:
+		return run_trim(im, req);
+	case TD_REQ_ZERO:
+		return td_image_zero(im, req->off, req->len, req->flags & (TD_FUA | TD_MAY_UNMAP | TD_FAST));
+	case TD_REQ_EXTENT:
+		return td_image_extent(im, req->off, req->len, &req->extent);
+	case TD_REQ_OPS:
+		break;
+	}
+	return -EINVAL;
+}
+
+static const char *const op_names[TD_REQ_OPS] = { "read", "write", "flush", "trim", "zero", "extent" };
+
+const char *td_req_op_name(enum td_req_op op)
+{
+	return (unsigned)op < TD_REQ_OPS ? op_names[op] : "unknown";
+}
+
+/* The one log line of a failed request. */
+static void log_failure(struct td_vbd *vbd, const struct td_req *req, int result)
+{
+	uint64_t held_back = vbd->log_limit.held_back;
+
+	if (!td_log_allowed(&vbd->log_limit))
+		return;
+	if (held_back)
+		td_error("%s: %llu more failed requests were not logged", vbd->name,
+			 (unsigned long long)held_back);
+	vbd->log_limit.held_back = 0;
+	td_error("%s: %s 0x%llx+%llu: %s: %s", vbd->image ? vbd->image->name : vbd->name,
+		 td_req_op_name(req->op), (unsigned long long)req->off, (unsigned long long)req->len,
+		 strerrorname_np(-result), strerrordesc_np(-result));
+}
+
+static void count(struct td_vbd *vbd, const struct td_req *req, int result)
+{
+	struct td_req_stats *s = &vbd->stats.op[req->op];
+	uint64_t ns = td_loop_now(vbd->env->loop) - req->start_ns;
+
+	s->requests++;
+	s->total_ns += ns;
+	s->max_ns = TD_MAX(s->max_ns, ns);
+	if (result == 0) {
+		s->bytes += req->len;
+		return;
+	}
+	if (result == -ENOTSUP && req->flags & TD_FAST)
+		return; /* an answer, not a failure: "not fast" */
+	s->errors++;
+	log_failure(vbd, req, result);
+}
+
+static void finish(struct td_vbd *vbd, struct td_req *req, int result)
+{
+	req->result = result;
+	count(vbd, req, result);
+	TAILQ_INSERT_TAIL(&vbd->finished, req, link);
+}
+
+/* ---- which one runs ---- */
+
+static bool may_run(const struct td_vbd *vbd)
+{
+	return vbd->state == TD_VBD_RUNNING && vbd->stats.in_flight < VBD_MAX_IN_FLIGHT;
+}
+
+static struct td_req *take_waiting(struct td_vbd *vbd)
+{
+	struct td_req *req = TAILQ_FIRST(&vbd->waiting);
+
+	if (!req || !may_run(vbd))
+		return NULL;
+	TAILQ_REMOVE(&vbd->waiting, req, link);
+	vbd->stats.waiting--;
+	return req;
+}
+
+static void put_waiting(struct td_vbd *vbd, struct td_req *req)
+{
+	TAILQ_INSERT_TAIL(&vbd->waiting, req, link);
+	vbd->stats.waiting++;
+}
+
+static void one_more(struct td_vbd *vbd)
+{
+	vbd->stats.in_flight++;
+	vbd->stats.max_in_flight = TD_MAX(vbd->stats.max_in_flight, vbd->stats.in_flight);
+}
+
+/* A coroutine that has finished its request goes on with one that waits: no new stack, and their order is kept. */
+static void request_main(void *arg)
+{
+	struct td_req *req = arg;
+	struct td_vbd *vbd = req->vbd;
+
+	do {
+		finish(vbd, req, run_op(vbd->image, req));
+		vbd->stats.in_flight--;
+		req = take_waiting(vbd);
+		if (req)
+			one_more(vbd);
+	} while (req);
+	if (vbd->stats.in_flight == 0)
+		td_waitq_wake_all(&vbd->drained);
+}
+
+/* Without a stack the request waits for one of those in flight to go on with it. */
+static void start(struct td_vbd *vbd, struct td_req *req)
+{
+	one_more(vbd);
+	if (td_co_start(request_main, req) == 0)
+		return;
+	vbd->stats.in_flight--;
+	if (vbd->stats.in_flight > 0)
+		put_waiting(vbd, req);
+	else
+		finish(vbd, req, -ENOMEM);
+}
+
+void vbd_start_waiting(struct td_vbd *vbd)
+{
+	unsigned nr = vbd->stats.waiting; /* once each, even if they have to wait again */
+	struct td_req *req;
+
+	while (nr-- > 0 && (req = take_waiting(vbd)))
+		start(vbd, req);
+}
+
+void vbd_fail_waiting(struct td_vbd *vbd, int result)
+{
+	struct td_req *req;
+
+	while ((req = TAILQ_FIRST(&vbd->waiting))) {
+		TAILQ_REMOVE(&vbd->waiting, req, link);
+		vbd->stats.waiting--;
+		finish(vbd, req, result);
+	}
+}
+
+void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
+{
+	req->vbd = vbd;
+	req->start_ns = td_loop_now(vbd->env->loop);
+	if (req->op == TD_REQ_READ || req->op == TD_REQ_WRITE)
+		req->len = req->iov.len;
+
+	if (vbd->state == TD_VBD_CLOSED)
+		finish(vbd, req, -ESHUTDOWN);
+	else if (!may_run(vbd) || !TAILQ_EMPTY(&vbd->waiting))
+		put_waiting(vbd, req);
+	else
+		start(vbd, req);
+}
+
+/* Only what is there now: done() may submit requests that finish at once, and others want their turn. */
+static unsigned deliver(struct td_hook *h)
+{
+	struct td_vbd *vbd = td_container_of(h, struct td_vbd, hook);
+	struct td_req *req, *last = TAILQ_LAST(&vbd->finished, td_req_list);
+	unsigned nr = 0;
+
+	while (last && (req = TAILQ_FIRST(&vbd->finished))) {
+		TAILQ_REMOVE(&vbd->finished, req, link);
+		if (req == last)
+			last = NULL;
+		nr++;
+		req->done(req, req->result);
+	}
+	return nr;
+}
+
+/* ---- the object ---- */
+
+struct td_vbd *td_vbd_new(struct td_env *env, const char *name)
+{
+	struct td_vbd *vbd = calloc(1, sizeof(*vbd));
+
+	if (!vbd)
+		return NULL;
+	vbd->name = strdup(name);
+	if (!vbd->name) {
+		free(vbd);
+		return NULL;
+	}
+	vbd->env = env;
+	TAILQ_INIT(&vbd->waiting);
+	TAILQ_INIT(&vbd->finished);
+	vbd->hook.fn = deliver;
+	td_loop_hook(env->loop, &vbd->hook);
+	return vbd;
+}
+
+void td_vbd_free(struct td_vbd *vbd)
+{
+	if (!vbd)
+		return;
+	td_loop_unhook(vbd->env->loop, &vbd->hook);
+	free(vbd->spec);
+	free(vbd->name);
+	free(vbd);
+}
+
+bool td_vbd_idle(const struct td_vbd *vbd)
+{
+	return vbd->stats.in_flight == 0 && vbd->stats.waiting == 0 && TAILQ_EMPTY(&vbd->finished);
+}
+
+enum td_vbd_state td_vbd_state(const struct td_vbd *vbd)
+{
+	return vbd->state;
+}
+
+const char *td_vbd_name(const struct td_vbd *vbd)
+{
+	return vbd->name;
+}
+
+const char *td_vbd_spec(const struct td_vbd *vbd)
+{
+	return vbd->spec;
+}
+
+const struct td_image *td_vbd_image(const struct td_vbd *vbd)
+{
+	return vbd->image;
+}
+
+uint64_t td_vbd_size(const struct td_vbd *vbd)
+{
+	return vbd->image ? vbd->image->size : vbd->size;
+}
+
+bool td_vbd_read_only(const struct td_vbd *vbd)
+{
+	return vbd->image ? vbd->image->read_only : vbd->read_only;
+}
+
+const struct td_limits *td_vbd_limits(const struct td_vbd *vbd)
+{
+	return vbd->image ? &vbd->image->limits : &vbd->limits;
+}
+
+const struct td_vbd_stats *td_vbd_stats(const struct td_vbd *vbd)
+{
+	return &vbd->stats;
+}
