@@ -15,9 +15,18 @@ blktap_libfuse_export_a_SOURCES = \
 	blktap/fuse.c \
 	blktap/fuse.h
 
-# The disk.
+# The disk and the NBD export.
 noinst_LIBRARIES += blktap/libtapdisk.a
 blktap_libtapdisk_a_SOURCES = \
+	blktap/nbd-listen.c \
+	blktap/nbd-options.c \
+	blktap/nbd-proto.h \
+	blktap/nbd-reply.c \
+	blktap/nbd-requests.c \
+	blktap/nbd-server.c \
+	blktap/nbd-wire.c \
+	blktap/nbd-wire.h \
+	blktap/nbd.h \
 	blktap/vbd-private.h \
 	blktap/vbd-state.c \
 	blktap/vbd.c
