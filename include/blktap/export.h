@@ -42,6 +42,7 @@ struct td_export {
 	 * inside this call.  NULL: nobody wants to know.
 	 */
 	void (*ended)(struct td_export *e);
+	void *owner; /* main's too, for ended() */
 };
 
 extern const struct td_export_ops td_nbd_export, td_fuse_export;
