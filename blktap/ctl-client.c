@@ -45,7 +45,8 @@ static int ctl_address(pid_t pid, struct sockaddr_un *ret_sa, struct td_err *ret
 	if (r < 0)
 		return r;
 	if (strlen(path) >= sizeof(ret_sa->sun_path))
-		return td_err_set(ret_err, -ENAMETOOLONG, "%s: too long for a socket; set BLKTAP_RUN_DIR shorter", path);
+		return td_err_set(ret_err, -ENAMETOOLONG,
+				  "%s: too long for a socket; set BLKTAP_RUN_DIR shorter", path);
 	memset(ret_sa, 0, sizeof(*ret_sa));
 	ret_sa->sun_family = AF_UNIX;
 	memcpy(ret_sa->sun_path, path, strlen(path) + 1);
@@ -66,7 +67,8 @@ static int call_connect(struct call *c, struct td_err *ret_err)
 		return td_err_set(ret_err, -errno, "socket: %s", strerror(errno));
 	while (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
 		if (errno != EAGAIN && errno != EINTR)
-			return td_err_set(ret_err, -errno, "tapdisk %d: %s: %s", c->pid, sa.sun_path, strerror(errno));
+			return td_err_set(ret_err, -errno, "tapdisk %d: %s: %s", c->pid, sa.sun_path,
+					  strerror(errno));
 		if (ctl_ms_left(c->deadline_ms) == 0)
 			return td_err_set(ret_err, -ETIMEDOUT, "tapdisk %d: takes no connection", c->pid);
 		usleep(10000);
@@ -113,8 +115,8 @@ static int call_receive(const struct call *c, char **ret_line, size_t *ret_len, 
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n <= 0)
-			return td_err_set(ret_err, n < 0 ? -errno : -EPIPE, "tapdisk %d: went away without an answer",
-					  c->pid);
+			return td_err_set(ret_err, n < 0 ? -errno : -EPIPE,
+					  "tapdisk %d: went away without an answer", c->pid);
 		have += (size_t)n;
 		if (line[have - 1] == '\n')
 			break;
@@ -145,7 +147,8 @@ static int parse_reply(pid_t pid, const char *line, size_t len, json_t **ret_rep
 	const char *name = NULL, *sentence = NULL;
 	int ok = 0, r;
 
-	if (!reply || json_unpack(reply, "{s:b,s?s,s?s}", "ok", &ok, "errno", &name, "error", &sentence) < 0) {
+	if (!reply ||
+	    json_unpack(reply, "{s:b,s?s,s?s}", "ok", &ok, "errno", &name, "error", &sentence) < 0) {
 		json_decref(reply);
 		return td_err_set(ret_err, -EPROTO, "tapdisk %d: the answer is not one of ours", pid);
 	}

@@ -99,7 +99,8 @@ static void drain(int *fd, char *text, size_t size, size_t *len)
 static int wait_ready(struct spawn *s, uint64_t deadline_ms)
 {
 	while (!is_ready(s)) {
-		struct pollfd p[2] = { { .fd = s->out, .events = POLLIN }, { .fd = s->err, .events = POLLIN } };
+		struct pollfd p[2] = { { .fd = s->out, .events = POLLIN },
+				       { .fd = s->err, .events = POLLIN } };
 		int n;
 
 		if (s->out < 0 && s->err < 0)
@@ -139,7 +140,8 @@ static int spawn_failed(struct spawn *s, const char *path, int r, struct td_err 
 		;
 	if (r == -ETIMEDOUT)
 		return td_err_set(ret_err, r, "%s: did not become ready in time", path);
-	return td_err_set(ret_err, r, "%s", *said ? said : "tapdisk ended before it was ready, without a word");
+	return td_err_set(ret_err, r, "%s",
+			  *said ? said : "tapdisk ended before it was ready, without a word");
 }
 
 static int spawn_start(struct spawn *s, const char *path, char *const *argv, struct td_err *ret_err)
@@ -221,7 +223,8 @@ static int wait_gone(int pidfd, pid_t pid, unsigned timeout_ms, struct td_err *r
 		n = poll(&p, 1, ctl_ms_left(deadline));
 	} while (n < 0 && errno == EINTR);
 	if (n <= 0)
-		return td_err_set(ret_err, -ETIMEDOUT, "tapdisk %d: still runs; what it waits for is in its log", pid);
+		return td_err_set(ret_err, -ETIMEDOUT,
+				  "tapdisk %d: still runs; what it waits for is in its log", pid);
 	waitpid(pid, NULL, WNOHANG); /* if it is our own child */
 	return 0;
 }

@@ -15,9 +15,14 @@ blktap_libfuse_export_a_SOURCES = \
 	blktap/fuse.c \
 	blktap/fuse.h
 
-# The disk and the NBD export.
+# The disk, the NBD export and the control socket.
 noinst_LIBRARIES += blktap/libtapdisk.a
 blktap_libtapdisk_a_SOURCES = \
+	blktap/control-cmd.c \
+	blktap/control-info.c \
+	blktap/control.c \
+	blktap/daemon.c \
+	blktap/daemon.h \
 	blktap/nbd-listen.c \
 	blktap/nbd-options.c \
 	blktap/nbd-proto.h \
@@ -30,3 +35,8 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/vbd-private.h \
 	blktap/vbd-state.c \
 	blktap/vbd.c
+
+sbin_PROGRAMS += blktap/tapdisk
+blktap_tapdisk_SOURCES = blktap/main.c
+blktap_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
+	$(FUSE_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)

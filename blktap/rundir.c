@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define RUN_NAME "blktap-control"
-#define RUN_MAX	 1024 /* a socket's address holds 107 bytes: no shorter limit is needed */
+#define RUN_MAX  1024 /* a socket's address holds 107 bytes: no shorter limit is needed */
 
 static int choose_dir(char dir[RUN_MAX], struct td_err *ret_err)
 {
@@ -25,7 +25,8 @@ static int choose_dir(char dir[RUN_MAX], struct td_err *ret_err)
 		n = snprintf(dir, RUN_MAX, "%s/%s", xdg, RUN_NAME);
 	else
 		return td_err_set(ret_err, -ENOENT,
-				  "no run-time directory: set BLKTAP_RUN_DIR or XDG_RUNTIME_DIR to a directory of yours");
+				  "no run-time directory: set BLKTAP_RUN_DIR or XDG_RUNTIME_DIR to a "
+				  "directory of yours");
 	if (n >= RUN_MAX)
 		return td_err_set(ret_err, -ENAMETOOLONG, "the run-time directory's path is too long");
 	return 0;
@@ -39,9 +40,11 @@ static int check_owner(const char *dir, struct td_err *ret_err)
 	if (stat(dir, &st) < 0)
 		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
-		return td_err_set(ret_err, -ENOTDIR, "%s: is not a directory; set BLKTAP_RUN_DIR to one", dir);
+		return td_err_set(ret_err, -ENOTDIR, "%s: is not a directory; set BLKTAP_RUN_DIR to one",
+				  dir);
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return td_err_set(ret_err, -EPERM, "%s: belongs to another user; set BLKTAP_RUN_DIR to a directory of yours",
+		return td_err_set(ret_err, -EPERM,
+				  "%s: belongs to another user; set BLKTAP_RUN_DIR to a directory of yours",
 				  dir);
 	return 0;
 }

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The commands of the control socket, and what each may be told.  A field that a command does not know, or of another
+ * type, is refused by name: a typing error in a script must not pass for a request.
+ */
+#include "daemon.h"
+#include <blktap/log.h>
+
+struct field {
+	const char *name;
+	json_type type; /* JSON_TRUE stands for either boolean */
+	bool needed;
+};
+
+struct control_cmd {
+	const char *name;
+	const struct field *fields; /* ends with a NULL name; NULL: none */
+	int (*run)(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err);
+};
+
+/* ---- what the fields say ---- */
+
+static const char *get_string(const json_t *request, const char *name)
+{
+	return json_string_value(json_object_get(request, name));
+}
+
+static bool get_bool(const json_t *request, const char *name, bool otherwise)
+{
+	const json_t *v = json_object_get(request, name);
+
+	return v ? json_is_true(v) : otherwise;
+}
+
+/*
+ * The same stack with direct=off given to its last node, which shares its options with the leaf:
+ * "qcow2:/a" to "qcow2(direct=off):/a", "fault/aio(x=1):/a" to "fault/aio(x=1,direct=off):/a".
+ * The stack ends at the first ':' outside parentheses.
+ */
+static char *without_direct(const char *spec)
+{
+	unsigned depth = 0;
+	bool has_options;
+	char *text = NULL;
+	size_t n;
+
+	for (n = 0; spec[n] && (spec[n] != ':' || depth > 0); n++) {
+		if (spec[n] == '\\' && spec[n + 1])
+			n++;
+		else if (spec[n] == '(')
+			depth++;
+		else if (spec[n] == ')' && depth > 0)
+			depth--;
+	}
+	has_options = n > 0 && spec[n - 1] == ')';
+	if (has_options)
+		n--;
+	if (asprintf(&text, "%.*s%cdirect=off)%s", (int)n, spec, has_options ? ',' : '(',
+		     spec + n + has_options) < 0)
+		return NULL;
+	return text;
+}
+
+static int spec_text(const json_t *request, char **ret_text, struct td_err *ret_err)
+{
+	struct td_spec *spec;
+	char *text;
+	int r;
+
+	r = td_spec_parse(get_string(request, "spec"), &spec, ret_err);
+	if (r < 0)
+		return r;
+	text = get_bool(request, "direct", true) ? strdup(spec->text) : without_direct(spec->text);
+	td_spec_free(spec);
+	if (!text)
+		return td_err_set(ret_err, -ENOMEM, "no memory for a disk");
+	*ret_text = text;
+	return 0;
+}
+
+/* ---- the commands ---- */
+
+static int cmd_info(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	return control_info(d, reply) < 0 ? td_err_set(ret_err, -ENOMEM, "no memory for an answer") : 0;
+}
+
+static int cmd_stats(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	return control_stats(d, reply) < 0 ? td_err_set(ret_err, -ENOMEM, "no memory for an answer") : 0;
+}
+
+static int cmd_attach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	json_int_t minor = json_integer_value(json_object_get(request, "minor"));
+
+	(void)reply;
+	if (minor < 0 || minor > INT32_MAX)
+		return td_err_set(ret_err, -EINVAL, "minor: should be a number from 0 to %d", INT32_MAX);
+	if (d->minor >= 0 && d->minor != minor)
+		return td_err_set(ret_err, -EBUSY, "minor %d is attached; detach it first", d->minor);
+	d->minor = (int)minor;
+	return 0;
+}
+
+static int cmd_detach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	(void)reply;
+	if (td_vbd_state(d->vbd) != TD_VBD_CLOSED)
+		return td_err_set(ret_err, -EBUSY, "a disk is open; close it first");
+	if (d->minor < 0)
+		return td_err_set(ret_err, -ENODEV, "no minor is attached");
+	d->minor = -1;
+	return 0;
+}
+
+/* "nbd" is a list of addresses. The strings stay request's. */
+static int nbd_addresses(const json_t *request, struct export_request *q, unsigned *ret_nr,
+			 struct td_err *ret_err)
+{
+	const json_t *list = json_object_get(request, "nbd");
+	size_t nr = json_array_size(list);
+
+	if (nr > DAEMON_MAX_EXPORTS)
+		return td_err_set(ret_err, -EINVAL, "nbd: at most %d addresses", DAEMON_MAX_EXPORTS);
+	for (size_t i = 0; i < nr; i++) {
+		const char *address = json_string_value(json_array_get(list, i));
+
+		if (!address)
+			return td_err_set(ret_err, -EINVAL, "nbd: should be a list of strings");
+		q[i] = (struct export_request){ &td_nbd_export, address };
+	}
+	*ret_nr = (unsigned)nr;
+	return 0;
+}
+
+static int cmd_open(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	unsigned flags = get_bool(request, "read_only", false) ? TD_OPEN_RDONLY : 0, nr = 0;
+	struct export_request q[DAEMON_MAX_EXPORTS];
+	td_cleanup(free) char *spec = NULL;
+	int r;
+
+	(void)reply;
+	r = nbd_addresses(request, q, &nr, ret_err);
+	if (r == 0)
+		r = spec_text(request, &spec, ret_err);
+	return r < 0 ? r : daemon_open(d, spec, flags, q, nr, ret_err);
+}
+
+static int cmd_close(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	(void)reply;
+	return daemon_close(d, ret_err);
+}
+
+static int cmd_pause(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	(void)reply;
+	return td_vbd_pause(d->vbd, ret_err);
+}
+
+static int cmd_unpause(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)reply;
+	return td_vbd_unpause(d->vbd, get_string(request, "spec"), ret_err);
+}
+
+static int cmd_shutdown(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)request;
+	(void)reply;
+	(void)ret_err;
+	daemon_end(d);
+	return 0;
+}
+
+/* ---- the tables ---- */
+
+static const struct field attach_fields[] = { { "minor", JSON_INTEGER, true }, { 0 } };
+
+static const struct field open_fields[] = {
+	{ "spec", JSON_STRING, true },
+	{ "read_only", JSON_TRUE, false },
+	{ "direct", JSON_TRUE, false },
+	{ "nbd", JSON_ARRAY, false },
+	{ 0 },
+};
+
+static const struct field unpause_fields[] = { { "spec", JSON_STRING, false }, { 0 } };
+
+static const struct control_cmd commands[] = {
+	{ "info", NULL, cmd_info },
+	{ "stats", NULL, cmd_stats },
+	{ "attach", attach_fields, cmd_attach },
+	{ "detach", NULL, cmd_detach },
+	{ "open", open_fields, cmd_open },
+	{ "close", NULL, cmd_close },
+	{ "pause", NULL, cmd_pause },
+	{ "unpause", unpause_fields, cmd_unpause },
+	{ "shutdown", NULL, cmd_shutdown },
+};
+
+static const struct control_cmd *find_command(const char *name)
+{
+	for (size_t i = 0; i < TD_NELEMS(commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static const struct field *find_field(const struct control_cmd *cmd, const char *name)
+{
+	for (const struct field *f = cmd->fields; f && f->name; f++)
+		if (strcmp(f->name, name) == 0)
+			return f;
+	return NULL;
+}
+
+static const char *type_name(json_type type)
+{
+	switch (type) {
+	case JSON_STRING:
+		return "a string";
+	case JSON_INTEGER:
+		return "an integer";
+	case JSON_ARRAY:
+		return "a list";
+	default:
+		return "true or false";
+	}
+}
+
+static int check_fields(const json_t *request, const struct control_cmd *cmd, struct td_err *ret_err)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)request, name, value) {
+		const struct field *f = find_field(cmd, name);
+
+		if (strcmp(name, "id") == 0 || strcmp(name, "cmd") == 0)
+			continue;
+		if (!f)
+			return td_err_set(ret_err, -EINVAL, "%s: does not know the field \"%s\"", cmd->name,
+					  name);
+		if (f->type == JSON_TRUE ? !json_is_boolean(value) : json_typeof(value) != f->type)
+			return td_err_set(ret_err, -EINVAL, "%s: \"%s\" should be %s", cmd->name, name,
+					  type_name(f->type));
+	}
+	for (const struct field *f = cmd->fields; f && f->name; f++)
+		if (f->needed && !json_object_get(request, f->name))
+			return td_err_set(ret_err, -EINVAL, "%s: needs \"%s\", %s", cmd->name, f->name,
+					  type_name(f->type));
+	return 0;
+}
+
+int control_find(const json_t *request, const struct control_cmd **ret_cmd, struct td_err *ret_err)
+{
+	const char *name = json_string_value(json_object_get(request, "cmd"));
+	const struct control_cmd *cmd;
+	int r;
+
+	if (!json_is_object(request) || !name)
+		return td_err_set(ret_err, -EINVAL, "a request is an object with a string \"cmd\"");
+	cmd = find_command(name);
+	if (!cmd)
+		return td_err_set(ret_err, -ENOSYS, "there is no command \"%s\"", name);
+	r = check_fields(request, cmd, ret_err);
+	if (r == 0)
+		*ret_cmd = cmd;
+	return r;
+}
+
+int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request, json_t *reply,
+		struct td_err *ret_err)
+{
+	int r = cmd->run(d, request, reply, ret_err);
+
+	if (r < 0)
+		td_info("%s: %s", cmd->name, ret_err->msg);
+	return r;
+}

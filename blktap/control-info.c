@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What `info` and `stats` say.  The fields are documented in blktap-control(7).
+ */
+#include "daemon.h"
+#include <config.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define MAX_LAYERS 256 /* a longer chain is cut off in stats */
+
+/* A path may hold bytes that are no UTF-8: those are shown as '?', nothing else is possible in JSON. */
+static json_t *text(const char *s)
+{
+	json_t *v = s ? json_string(s) : json_null();
+	char *copy;
+
+	if (v)
+		return v;
+	copy = strdup(s);
+	for (char *p = copy; p && *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	v = copy ? json_string(copy) : NULL;
+	free(copy);
+	return v;
+}
+
+static const char *state_name(enum td_vbd_state state)
+{
+	static const char *const names[] = {
+		[TD_VBD_CLOSED] = "closed",
+		[TD_VBD_RUNNING] = "running",
+		[TD_VBD_PAUSING] = "pausing",
+		[TD_VBD_PAUSED] = "paused",
+	};
+
+	return names[state];
+}
+
+/* Memory for one of several values that are added one by one: the first failure is kept. */
+static void put(json_t *o, const char *name, json_t *value, int *r)
+{
+	if (json_object_set_new(o, name, value) < 0)
+		*r = -ENOMEM;
+}
+
+static json_t *number(uint64_t n)
+{
+	return json_integer((json_int_t)n);
+}
+
+/* ---- info ---- */
+
+static json_t *exports_json(const struct daemon *d, int *r)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < d->nr_exports; i++) {
+		const struct td_export *e = d->exports[i];
+		json_t *o = json_object();
+
+		put(o, "type", json_string(e->ops->name), r);
+		put(o, "address", text(e->address), r);
+		put(o, "clients", number(e->clients), r);
+		put(o, "bytes_in", number(e->bytes_in), r);
+		put(o, "bytes_out", number(e->bytes_out), r);
+		if (json_array_append_new(list, o) < 0)
+			*r = -ENOMEM;
+	}
+	return list;
+}
+
+/* The file at the bottom of the top layer's stack. */
+static const struct td_image *leaf_of(const struct td_image *im)
+{
+	while (im && im->child)
+		im = im->child;
+	return im;
+}
+
+int control_info(struct daemon *d, json_t *reply)
+{
+	const struct td_image *im = td_vbd_image(d->vbd), *leaf = leaf_of(im);
+	int r = 0;
+
+	put(reply, "pid", number((uint64_t)getpid()), &r);
+	put(reply, "version", json_string(PACKAGE_VERSION), &r);
+	put(reply, "name", text(td_vbd_name(d->vbd)), &r);
+	put(reply, "minor", d->minor < 0 ? json_null() : number((uint64_t)d->minor), &r);
+	put(reply, "state", json_string(state_name(td_vbd_state(d->vbd))), &r);
+	put(reply, "spec", text(td_vbd_spec(d->vbd)), &r);
+	put(reply, "path", text(leaf ? leaf->path : NULL), &r);
+	put(reply, "driver", text(im ? im->drv->name : NULL), &r);
+	put(reply, "read_only", json_boolean(td_vbd_read_only(d->vbd)), &r);
+	put(reply, "size", number(td_vbd_size(d->vbd)), &r);
+	put(reply, "engine", json_string(d->env.engine->ops->name), &r);
+	put(reply, "exports", exports_json(d, &r), &r);
+	return r;
+}
+
+/* ---- stats ---- */
+
+static json_t *vbd_json(const struct td_vbd_stats *s, int *r)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < TD_REQ_OPS; i++) {
+		const struct td_req_stats *op = &s->op[i];
+		json_t *one = json_object();
+
+		put(one, "requests", number(op->requests), r);
+		put(one, "bytes", number(op->bytes), r);
+		put(one, "errors", number(op->errors), r);
+		put(one, "total_ns", number(op->total_ns), r);
+		put(one, "max_ns", number(op->max_ns), r);
+		put(o, td_req_op_name(i), one, r);
+	}
+	put(o, "in_flight", number(s->in_flight), r);
+	put(o, "waiting", number(s->waiting), r);
+	put(o, "max_in_flight", number(s->max_in_flight), r);
+	return o;
+}
+
+static json_t *layer_json(const struct td_image *im, unsigned layer, int *r)
+{
+	const struct td_image_stats *s = &im->stats;
+	json_t *o = json_object();
+
+	put(o, "layer", number(layer), r);
+	put(o, "driver", json_string(im->drv->name), r);
+	put(o, "path", text(im->path), r);
+	put(o, "size", number(im->size), r);
+	put(o, "read_only", json_boolean(im->read_only), r);
+	put(o, "frozen", json_boolean(im->frozen), r);
+	put(o, "reads", number(s->reads), r);
+	put(o, "writes", number(s->writes), r);
+	put(o, "zeros", number(s->zeros), r);
+	put(o, "trims", number(s->trims), r);
+	put(o, "flushes", number(s->flushes), r);
+	put(o, "read_bytes", number(s->read_bytes), r);
+	put(o, "write_bytes", number(s->write_bytes), r);
+	put(o, "errors", number(s->errors), r);
+	return o;
+}
+
+/* A backing image stands behind one node of a stack, which is not always its top. */
+static const struct td_image *backing_of(const struct td_image *im)
+{
+	while (im && !im->backing)
+		im = im->child;
+	return im ? im->backing : NULL;
+}
+
+/* A flat list: layer 0 is the disk's own stack from top to leaf, layer 1 its backing image's, and so on. */
+static json_t *images_json(const struct td_image *top, int *r)
+{
+	json_t *list = json_array();
+	unsigned layer = 0;
+
+	for (; top && layer < MAX_LAYERS; top = backing_of(top), layer++)
+		for (const struct td_image *im = top; im; im = im->child)
+			if (json_array_append_new(list, layer_json(im, layer, r)) < 0)
+				*r = -ENOMEM;
+	return list;
+}
+
+static json_t *engine_json(const struct td_engine *e, int *r)
+{
+	json_t *o = json_object();
+
+	put(o, "name", json_string(e->ops->name), r);
+	put(o, "depth", number(e->depth), r);
+	put(o, "in_flight", number(e->in_flight), r);
+	put(o, "submits", number(e->nr_submits), r);
+	put(o, "requests", number(e->nr_requests), r);
+	put(o, "reaps", number(e->nr_reaps), r);
+	return o;
+}
+
+static uint64_t ns_of(struct timeval t)
+{
+	return ((uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec) * 1000;
+}
+
+/* Bytes, as of now; 0 if /proc does not say. */
+static uint64_t resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	char line[128] = "", *second;
+
+	if (!f)
+		return 0;
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+	second = strchr(line, ' ');
+	return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static json_t *process_json(int *r)
+{
+	json_t *o = json_object();
+	struct rusage u = { 0 };
+
+	getrusage(RUSAGE_SELF, &u);
+	put(o, "user_ns", number(ns_of(u.ru_utime)), r);
+	put(o, "system_ns", number(ns_of(u.ru_stime)), r);
+	put(o, "rss", number(resident()), r);
+	return o;
+}
+
+int control_stats(struct daemon *d, json_t *reply)
+{
+	int r = 0;
+
+	put(reply, "vbd", vbd_json(td_vbd_stats(d->vbd), &r), &r);
+	put(reply, "images", images_json(td_vbd_image(d->vbd), &r), &r);
+	put(reply, "engine", engine_json(d->env.engine, &r), &r);
+	put(reply, "process", process_json(&r), &r);
+	put(reply, "exports", exports_json(d, &r), &r);
+	return r;
+}

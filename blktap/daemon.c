@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The life of one tapdisk: from its event loop to the last flush.
+ *
+ * Ending: the exports take nothing new and answer what they have; then the disk is drained, flushed and closed; then
+ * the loop stops.  A client that does not read its answers is given some seconds by its export.  What the disk itself
+ * needs is waited for without a limit: an exit before the flush would lose what was acknowledged.
+ */
+#include "daemon.h"
+#include <blktap/ctl.h>
+#include <blktap/log.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define POOL_THREADS 4
+#define STOP_POLL_NS 2000000ull
+#define STOP_NS      (15ull * 1000000000) /* for exports; each bounds itself well below */
+
+/* ---- exports ---- */
+
+static int export_start(struct daemon *d, const struct export_request *q, struct td_err *ret_err)
+{
+	struct td_export *e;
+	int r;
+
+	if (d->nr_exports == DAEMON_MAX_EXPORTS)
+		return td_err_set(ret_err, -E2BIG, "at most %d exports", DAEMON_MAX_EXPORTS);
+	r = q->ops->start(d->env.loop, d->vbd, q->address, &e, ret_err);
+	if (r < 0)
+		return r;
+	d->exports[d->nr_exports++] = e;
+	return 0;
+}
+
+static int export_start_all(struct daemon *d, const struct export_request *q, unsigned nr,
+			    struct td_err *ret_err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < nr && r == 0; i++)
+		r = export_start(d, &q[i], ret_err);
+	return r;
+}
+
+/* Where existing scripts look for it. */
+static int export_start_default(struct daemon *d, struct td_err *ret_err)
+{
+	struct export_request q = { .ops = &td_nbd_export };
+	td_cleanup(free) char *path = NULL;
+	int minor = d->minor < 0 ? 0 : d->minor;
+	int r;
+
+	r = td_run_path(&path, ret_err, "nbd%d.%d", getpid(), minor);
+	if (r < 0)
+		return r;
+	td_cleanup(free) char *address = malloc(strlen(path) + sizeof("unix:"));
+
+	if (!address)
+		return td_err_set(ret_err, -ENOMEM, "no memory for an export");
+	strcpy(stpcpy(address, "unix:"), path);
+	q.address = address;
+	return export_start(d, &q, ret_err);
+}
+
+static bool exports_stopped(const struct daemon *d)
+{
+	for (unsigned i = 0; i < d->nr_exports; i++)
+		if (!d->exports[i]->ops->stopped(d->exports[i]))
+			return false;
+	return true;
+}
+
+static void exports_stop(struct daemon *d)
+{
+	for (unsigned i = 0; i < d->nr_exports; i++)
+		d->exports[i]->ops->stop(d->exports[i]);
+}
+
+TD_CO static void exports_wait(struct daemon *d)
+{
+	uint64_t end = td_loop_now(d->env.loop) + STOP_NS;
+
+	while (!exports_stopped(d) && td_loop_now(d->env.loop) < end)
+		td_loop_sleep(d->env.loop, STOP_POLL_NS);
+}
+
+/* The disk has answered everything, so nothing of an export is in flight any more. */
+static void exports_free(struct daemon *d)
+{
+	while (d->nr_exports > 0) {
+		struct td_export *e = d->exports[--d->nr_exports];
+
+		e->ops->free(e);
+	}
+}
+
+/* An export without which nobody reaches the disk was taken away from outside: that is the end. */
+static void export_ended(struct td_export *e)
+{
+	struct daemon *d = e->owner;
+	bool others = false;
+
+	for (unsigned i = 0; i < d->nr_exports; i++)
+		others |= d->exports[i] != e && !d->exports[i]->ops->stopped(d->exports[i]);
+	e->ops->stop(e);
+	if (!others)
+		daemon_end(d);
+}
+
+/* ---- open and close ---- */
+
+/*
+ * Exports are started and freed outside coroutines: a resolver or a mount needs more stack than those have.  A timer
+ * is the way out of the coroutine that waits.
+ */
+struct outside {
+	struct td_timer timer;
+	struct td_co *co;
+	struct daemon *d;
+	const struct export_request *exports; /* NULL: free them all */
+	unsigned nr;
+	struct td_err *err;
+	int result;
+};
+
+static void outside_run(struct td_timer *t)
+{
+	struct outside *o = td_container_of(t, struct outside, timer);
+
+	if (!o->exports)
+		exports_free(o->d);
+	else if (o->nr == 0)
+		o->result = export_start_default(o->d, o->err);
+	else
+		o->result = export_start_all(o->d, o->exports, o->nr, o->err);
+	for (unsigned i = 0; i < o->d->nr_exports; i++) {
+		o->d->exports[i]->owner = o->d;
+		o->d->exports[i]->ended = export_ended;
+	}
+	td_co_wake(o->co);
+}
+
+TD_CO static int outside(struct daemon *d, const struct export_request *exports, unsigned nr,
+			 struct td_err *err)
+{
+	struct outside o = {
+		.timer.fn = outside_run, .co = td_co_self(), .d = d, .exports = exports, .nr = nr, .err = err
+	};
+
+	td_timer_arm(d->env.loop, &o.timer, 0);
+	td_co_yield();
+	return o.result;
+}
+
+static int close_disk(struct daemon *d)
+{
+	int r;
+
+	exports_stop(d);
+	/* Requests that wait for an unpause would hold up their exports: they are answered with an error. */
+	if (td_vbd_state(d->vbd) == TD_VBD_PAUSED)
+		td_ignore(td_vbd_close(d->vbd)); /* the image is closed already: cannot fail */
+	exports_wait(d);
+	r = td_vbd_close(d->vbd);
+	while (!td_vbd_idle(d->vbd))
+		td_loop_sleep(d->env.loop, STOP_POLL_NS);
+	return r;
+}
+
+/* Under the lock. */
+static int close_all(struct daemon *d, struct td_err *ret_err)
+{
+	int r;
+
+	if (td_vbd_state(d->vbd) == TD_VBD_CLOSED)
+		return td_err_set(ret_err, -ENODEV, "no disk is open");
+	r = close_disk(d);
+	if (r < 0)
+		td_err_set(ret_err, r, "closed, but the last flush or close failed: %s; check the image",
+			   strerrordesc_np(-r));
+	td_ignore(outside(d, NULL, 0, NULL));
+	return r;
+}
+
+int daemon_close(struct daemon *d, struct td_err *ret_err)
+{
+	td_co_guard(&d->lock);
+
+	return close_all(d, ret_err);
+}
+
+int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const struct export_request *exports,
+		unsigned nr, struct td_err *ret_err)
+{
+	static const struct export_request none;
+	td_co_guard(&d->lock);
+	int r;
+
+	if (d->ending)
+		return td_err_set(ret_err, -ESHUTDOWN, "this tapdisk is ending");
+	r = td_vbd_open(d->vbd, spec, open_flags, ret_err);
+	if (r < 0)
+		return r;
+	r = outside(d, nr > 0 ? exports : &none, nr, ret_err);
+	if (r < 0)
+		td_ignore(close_all(d, NULL)); /* the error that counts is that of the export */
+	return r;
+}
+
+/* ---- start ---- */
+
+static int start_policy(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
+{
+	int r = td_policy_read(&d->policy, NULL, ret_err);
+
+	for (unsigned i = 0; i < o->nr_allow && r == 0; i++)
+		r = td_policy_allow(&d->policy, o->allow[i], ret_err);
+	d->env.policy = &d->policy;
+	return r;
+}
+
+static void on_signal(void *arg, int signo)
+{
+	(void)signo;
+	daemon_end(arg);
+}
+
+/* Signals before the pool and the engine: their threads are to inherit the mask. */
+static int start_runtime(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
+{
+	int r;
+
+	d->env.loop = td_loop_new();
+	if (!d->env.loop)
+		return td_err_set(ret_err, -errno, "cannot make an event loop: %s", strerror(errno));
+	r = td_loop_signal(d->env.loop, SIGTERM, on_signal, d);
+	if (r == 0)
+		r = td_loop_signal(d->env.loop, SIGINT, on_signal, d);
+	if (r < 0)
+		return td_err_set(ret_err, r, "cannot take signals: %s", strerrordesc_np(-r));
+	d->env.pool = td_pool_new(d->env.loop, POOL_THREADS);
+	if (!d->env.pool)
+		return td_err_set(ret_err, -errno, "cannot make a worker pool: %s", strerror(errno));
+	return td_engine_new(o->engine, d->env.loop, d->env.pool, o->depth, &d->env.engine, ret_err);
+}
+
+struct open_call {
+	struct daemon *d;
+	const struct daemon_options *o;
+	struct td_err *err;
+};
+
+static int open_first(void *arg)
+{
+	const struct open_call *c = arg;
+
+	return daemon_open(c->d, c->o->spec, c->o->read_only ? TD_OPEN_RDONLY : 0, c->o->exports,
+			   c->o->nr_exports, c->err);
+}
+
+int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
+{
+	struct open_call c = { d, o, ret_err };
+	int r;
+
+	*d = (struct daemon){ .minor = o->minor };
+	r = start_policy(d, o, ret_err);
+	if (r == 0)
+		r = start_runtime(d, o, ret_err);
+	if (r < 0)
+		return r;
+	d->vbd = td_vbd_new(&d->env, o->name);
+	if (!d->vbd)
+		return td_err_set(ret_err, -ENOMEM, "no memory for a disk");
+	if (!o->no_control)
+		r = control_start(d, &d->control, ret_err);
+	if (r == 0 && o->spec)
+		r = td_loop_call(d->env.loop, open_first, &c);
+	return r;
+}
+
+/* ---- end ---- */
+
+static int end_disk(struct daemon *d)
+{
+	td_co_guard(&d->lock);
+
+	return close_disk(d);
+}
+
+static void end_main(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->end_result = end_disk(d);
+	while (d->commands > 0)
+		td_loop_sleep(d->env.loop, STOP_POLL_NS);
+	td_loop_stop(d->env.loop);
+}
+
+void daemon_end(struct daemon *d)
+{
+	if (d->ending)
+		return;
+	d->ending = true;
+	if (td_co_start(end_main, d) < 0) {
+		td_error("no memory to end in order; trying again at the next signal");
+		d->ending = false;
+	}
+}
+
+int daemon_run(struct daemon *d)
+{
+	td_loop_run(d->env.loop);
+	return d->end_result;
+}
+
+static int close_leftover(void *arg)
+{
+	return close_disk(arg);
+}
+
+void daemon_free(struct daemon *d)
+{
+	/* Open after a failed start only: what failed is known already. */
+	if (d->vbd && td_vbd_state(d->vbd) != TD_VBD_CLOSED)
+		td_ignore(td_loop_call(d->env.loop, close_leftover, d));
+	exports_free(d);
+	control_free(d->control);
+	td_vbd_free(d->vbd);
+	if (d->env.engine)
+		td_engine_free(d->env.engine);
+	if (d->env.pool)
+		td_pool_free(d->env.pool);
+	td_loop_free(d->env.loop);
+	td_policy_done(&d->policy);
+	td_co_thread_done();
+}

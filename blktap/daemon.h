@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * One tapdisk: what the disk runs on, the disk, its exports, and the control socket.
+ *
+ *	main.c		the command line, daemonizing
+ *	daemon.c	starting, opening, closing, ending
+ *	control.c	the control socket: lines in, lines out
+ *	control-cmd.c	the commands
+ *	control-info.c	what info and stats say
+ */
+#ifndef BLKTAP_DAEMON_H
+#define BLKTAP_DAEMON_H
+
+#include <blktap/export.h>
+#include <blktap/io.h>
+#include <blktap/loop.h>
+#include <blktap/policy.h>
+#include <blktap/pool.h>
+#include <jansson.h>
+
+#define DAEMON_MAX_EXPORTS 16
+
+struct control;
+
+struct export_request {
+	const struct td_export_ops *ops;
+	const char *address;
+};
+
+/* From the command line; strings of main's. */
+struct daemon_options {
+	const char *name, *engine, *spec;
+	unsigned depth;
+	int minor; /* -1: none */
+	bool read_only, no_control;
+	const char *allow[32];
+	unsigned nr_allow;
+	struct export_request exports[DAEMON_MAX_EXPORTS];
+	unsigned nr_exports;
+};
+
+struct daemon {
+	struct td_env env;
+	struct td_policy policy;
+	struct td_vbd *vbd;
+	struct td_export *exports[DAEMON_MAX_EXPORTS];
+	unsigned nr_exports;
+	struct control *control; /* NULL: none */
+	int minor;
+	struct td_mutex lock; /* one of open, close, end at a time */
+	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
+	bool ending;
+	int end_result; /* of the last flush and close */
+};
+
+/* Loop, engine, signals, disk, exports, control socket: everything serves afterwards. */
+TD_CHECK int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err);
+
+/* Until SIGTERM or `shutdown`, then in order: exports, disk.  0, or the errno of the last flush or close. */
+TD_CHECK int daemon_run(struct daemon *d);
+
+/* After daemon_run, or after a failed daemon_start. */
+void daemon_free(struct daemon *d);
+
+/* Begin the end. From anywhere; twice is fine. */
+void daemon_end(struct daemon *d);
+
+/* ---- for the control socket: in coroutines ---- */
+
+/* Open spec and start these exports; all or nothing.  nr 0: on nbd<pid>.<minor> in the run-time directory. */
+TD_CO TD_CHECK int daemon_open(struct daemon *d, const char *spec, unsigned open_flags,
+			       const struct export_request *exports, unsigned nr, struct td_err *ret_err);
+
+/* Stop the exports, close the disk. */
+TD_CO TD_CHECK int daemon_close(struct daemon *d, struct td_err *ret_err);
+
+/* ---- control ---- */
+
+TD_CHECK int control_start(struct daemon *d, struct control **ret_control, struct td_err *ret_err);
+void control_free(struct control *c);
+
+struct control_cmd;
+
+/* The command of this message, with its fields checked.  -EINVAL names what is wrong. */
+TD_CHECK int control_find(const json_t *request, const struct control_cmd **ret_cmd, struct td_err *ret_err);
+
+/* Adds its answer to reply. */
+TD_CO TD_CHECK int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request,
+			       json_t *reply, struct td_err *ret_err);
+
+TD_CHECK int control_info(struct daemon *d, json_t *reply);
+TD_CHECK int control_stats(struct daemon *d, json_t *reply);
+
+#endif

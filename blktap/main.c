@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * tapdisk(8): the command line, the process's own settings, and going to the background.
+ *
+ * Without -f the work is done by a child that is forked before anything else exists (no loop, no thread, no file);
+ * the parent waits until the child is ready or has said what is wrong, and exits with its status.
+ */
+#include "daemon.h"
+#include <blktap/log.h>
+#include <config.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+struct options {
+	struct daemon_options daemon;
+	bool foreground, syslog;
+};
+
+static const char help[] =
+	"Usage: tapdisk [OPTION]... [SPEC]\n"
+	"Serves one virtual disk until SIGTERM.  SPEC is [FILTER/]...DRIVER[(OPTION=VALUE,...)]:PATH,\n"
+	"for instance qcow2:/srv/a.qcow2.  Without SPEC: waits for tap-ctl.\n"
+	"\n"
+	"  -f, --foreground      stay in the foreground\n"
+	"  -R, --read-only       open the image read-only\n"
+	"      --nbd ADDRESS     serve NBD on unix:PATH or tcp:[HOST]:PORT (may be repeated)\n"
+	"      --fuse FILE       show the disk as this file (may be repeated)\n"
+	"      --name NAME       the disk's name for NBD clients (default: disk)\n"
+	"      --engine NAME     auto, io_uring, libaio or sync (default: auto)\n"
+	"      --depth N         requests in the kernel at once, 1..4096 (default: 256)\n"
+	"      --allow DIR       images may name files in this directory too (may be repeated)\n"
+	"      --minor N         the disk's number, for nbd<pid>.<N> in the run-time directory\n"
+	"      --log-level L     error, warning, info or debug (default: warning)\n"
+	"      --syslog          with -f: log to syslog once ready\n"
+	"      --no-control      no control socket: tap-ctl does not see this disk\n"
+	"  -h, --help            print this text\n"
+	"  -V, --version         print the version\n"
+	"\n"
+	"The line `ready' on standard output says that the disk can be used.  See tapdisk(8).\n";
+
+enum {
+	OPT_NBD = 256,
+	OPT_FUSE,
+	OPT_NAME,
+	OPT_ENGINE,
+	OPT_DEPTH,
+	OPT_ALLOW,
+	OPT_MINOR,
+	OPT_LOG_LEVEL,
+	OPT_SYSLOG,
+	OPT_NO_CONTROL
+};
+
+static const struct option long_options[] = {
+	{ "foreground", no_argument, NULL, 'f' },
+	{ "read-only", no_argument, NULL, 'R' },
+	{ "nbd", required_argument, NULL, OPT_NBD },
+	{ "fuse", required_argument, NULL, OPT_FUSE },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "engine", required_argument, NULL, OPT_ENGINE },
+	{ "depth", required_argument, NULL, OPT_DEPTH },
+	{ "allow", required_argument, NULL, OPT_ALLOW },
+	{ "minor", required_argument, NULL, OPT_MINOR },
+	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
+	{ "syslog", no_argument, NULL, OPT_SYSLOG },
+	{ "no-control", no_argument, NULL, OPT_NO_CONTROL },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ 0 },
+};
+
+/* ---- the command line ---- */
+
+static bool on_syslog; /* nobody reads our stderr any more */
+
+static void complain(const char *sentence)
+{
+	if (on_syslog)
+		td_error("%s", sentence);
+	else
+		fprintf(stderr, "tapdisk: %s\n", sentence);
+}
+
+static int parse_number(const char *what, const char *text, long min, long max, long *ret, struct td_err *err)
+{
+	char *end;
+	long n;
+
+	errno = 0;
+	n = strtol(text, &end, 10);
+	if (errno || end == text || *end || n < min || n > max)
+		return td_err_set(err, -EINVAL, "--%s %s: should be a number from %ld to %ld", what, text,
+				  min, max);
+	*ret = n;
+	return 0;
+}
+
+static int parse_level(const char *text, struct td_err *err)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+
+	for (unsigned i = 0; i < TD_NELEMS(names); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			td_log_level((enum td_log_level)i);
+			return 0;
+		}
+	}
+	return td_err_set(err, -EINVAL, "--log-level %s: should be error, warning, info or debug", text);
+}
+
+static int add_export(struct daemon_options *o, const struct td_export_ops *ops, const char *address,
+		      struct td_err *err)
+{
+	if (o->nr_exports == DAEMON_MAX_EXPORTS)
+		return td_err_set(err, -EINVAL, "at most %d of --nbd and --fuse", DAEMON_MAX_EXPORTS);
+	o->exports[o->nr_exports++] = (struct export_request){ ops, address };
+	return 0;
+}
+
+static int add_allow(struct daemon_options *o, const char *dir, struct td_err *err)
+{
+	if (o->nr_allow == TD_NELEMS(o->allow))
+		return td_err_set(err, -EINVAL, "at most %zu of --allow", TD_NELEMS(o->allow));
+	o->allow[o->nr_allow++] = dir;
+	return 0;
+}
+
+/* A name goes over the wire, and into listings that scripts read. */
+static int check_name(const char *name, struct td_err *err)
+{
+	if (!*name || strlen(name) > 255)
+		return td_err_set(err, -EINVAL, "--name: should have 1 to 255 bytes");
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			return td_err_set(err, -EINVAL, "--name: holds a control character");
+	return 0;
+}
+
+static int parse_long(int c, struct options *o, struct td_err *err)
+{
+	struct daemon_options *d = &o->daemon;
+	long n = 0;
+	int r;
+
+	switch (c) {
+	case OPT_NBD:
+		return add_export(d, &td_nbd_export, optarg, err);
+	case OPT_FUSE:
+		return add_export(d, &td_fuse_export, optarg, err);
+	case OPT_ALLOW:
+		return add_allow(d, optarg, err);
+	case OPT_NAME:
+		d->name = optarg;
+		return check_name(optarg, err);
+	case OPT_ENGINE:
+		d->engine = optarg;
+		return 0;
+	case OPT_DEPTH:
+		r = parse_number("depth", optarg, 1, 4096, &n, err);
+		d->depth = (unsigned)n;
+		return r;
+	case OPT_MINOR:
+		r = parse_number("minor", optarg, 0, INT_MAX, &n, err);
+		d->minor = (int)n;
+		return r;
+	case OPT_LOG_LEVEL:
+		return parse_level(optarg, err);
+	default:
+		return td_err_set(err, -EINVAL, "see tapdisk --help");
+	}
+}
+
+/* May exit: --help, --version. */
+static int parse(int argc, char **argv, struct options *o, struct td_err *err)
+{
+	int c, r = 0;
+
+	while (r == 0 && (c = getopt_long(argc, argv, "fRhV", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'f':
+			o->foreground = true;
+			break;
+		case 'R':
+			o->daemon.read_only = true;
+			break;
+		case OPT_SYSLOG:
+			o->syslog = true;
+			break;
+		case OPT_NO_CONTROL:
+			o->daemon.no_control = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			exit(0);
+		case 'V':
+			puts("tapdisk " PACKAGE_VERSION);
+			exit(0);
+		default:
+			r = parse_long(c, o, err);
+			break;
+		}
+	}
+	if (r < 0)
+		return r;
+	if (argc - optind > 1)
+		return td_err_set(err, -EINVAL, "%s: one SPEC only; see tapdisk --help", argv[optind + 1]);
+	o->daemon.spec = argv[optind];
+	if (!o->daemon.spec && o->daemon.nr_exports > 0)
+		return td_err_set(err, -EINVAL, "--nbd and --fuse need a SPEC to serve; see tapdisk --help");
+	if (!o->daemon.spec && o->daemon.no_control)
+		return td_err_set(err, -EINVAL, "--no-control without a SPEC: nobody could give it a disk");
+	return 0;
+}
+
+/* ---- the process ---- */
+
+static void raise_descriptors(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= l.rlim_max)
+		return;
+	l.rlim_cur = l.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &l);
+}
+
+/*
+ * The host may reclaim memory by writing to the disk that we serve: our own allocations must not wait for that.  The
+ * kernel refuses it to ordinary users and where it is too old; then there is nothing to do.
+ */
+static void set_process(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	raise_descriptors();
+}
+
+/* Standard descriptors that are closed would be given to the first sockets: output would go to a client. */
+static int open_standard(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR); /* not O_CLOEXEC: they are the standard ones */
+	} while (fd >= 0 && fd <= 2);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static void leave_terminal(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	td_log_syslog("tapdisk");
+	on_syslog = true;
+	if (fd < 0)
+		return;
+	dup2(fd, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	close(fd);
+}
+
+/* The parent's part: does not return.  The child writes a byte when it is ready, and has said on stderr what failed. */
+static void wait_for_child(pid_t pid, int fd)
+{
+	int status;
+	char byte;
+	ssize_t n;
+
+	do {
+		n = read(fd, &byte, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(0);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
+}
+
+/* Returns in the child only. *ret_fd is where to write the byte. */
+static int go_background(int *ret_fd, struct td_err *err)
+{
+	int fd[2];
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return td_err_set(err, -errno, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return td_err_set(err, -errno, "fork: %s", strerror(errno));
+	if (pid > 0) {
+		close(fd[1]);
+		wait_for_child(pid, fd[0]);
+	}
+	close(fd[0]);
+	setsid();
+	*ret_fd = fd[1];
+	return 0;
+}
+
+/* ---- ready, and the end ---- */
+
+/* Port 0 was asked for: whoever started us has to learn which one it is. */
+static void print_ports(const struct daemon *d, const struct daemon_options *o)
+{
+	for (unsigned i = 0; i < d->nr_exports; i++) {
+		const char *asked = o->exports[i].address;
+
+		if (strcmp(d->exports[i]->ops->name, "nbd") == 0 &&
+		    strcmp(asked, d->exports[i]->address) != 0)
+			printf("nbd %s\n", d->exports[i]->address);
+	}
+}
+
+static int say_ready(const struct daemon *d, const struct options *o, int parent, struct td_err *err)
+{
+	if (o->daemon.nr_exports > 0)
+		print_ports(d, &o->daemon);
+	puts("ready");
+	if (fflush(stdout) == EOF)
+		return td_err_set(err, -errno, "standard output: %s", strerror(errno));
+	if (!o->foreground || o->syslog)
+		leave_terminal();
+	if (parent >= 0) {
+		td_ignore((int)write(parent, "r", 1)); /* if the parent was killed nobody waits */
+		close(parent);
+	}
+	return 0;
+}
+
+static int serve(const struct options *o, int parent, struct td_err *err)
+{
+	struct daemon d;
+	int r;
+
+	r = daemon_start(&d, &o->daemon, err);
+	if (r == 0)
+		r = say_ready(&d, o, parent, err);
+	if (r == 0) {
+		r = daemon_run(&d);
+		if (r < 0)
+			td_err_set(err, r, "%s: the last flush or close failed: %s; check the image",
+				   o->daemon.spec ? o->daemon.spec : o->daemon.name, strerrordesc_np(-r));
+	}
+	daemon_free(&d);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {
+		.daemon = { .name = "disk", .engine = "auto", .depth = 256, .minor = -1 },
+	};
+	struct td_err err = { "" };
+	int parent = -1, r;
+
+	r = open_standard();
+	if (r < 0)
+		return 1;
+	r = parse(argc, argv, &o, &err);
+	if (r == 0 && !o.foreground)
+		r = go_background(&parent, &err);
+	if (r == 0) {
+		set_process();
+		r = serve(&o, parent, &err);
+	}
+	if (r == 0)
+		return 0;
+	complain(err.msg);
+	return 1;
+}
