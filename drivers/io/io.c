@@ -53,7 +53,7 @@ static int span_init(struct span *s, const struct td_iov *window)
 {
 	uint64_t end = window->skip + window->len, sum = 0;
 	struct td_iov part = *window;
-	struct iovec *out = s->small;
+	struct iovec *out;
 	unsigned nr;
 
 	for (nr = 0; nr < IOV_MAX && nr < window->nr && sum < end; nr++)
@@ -65,10 +65,12 @@ static int span_init(struct span *s, const struct td_iov *window)
 	s->heap = NULL;
 	if (window->skip == 0 && sum <= end)
 		return 0;
-	if (nr > NR_SMALL)
-		s->heap = out = malloc(nr * sizeof(*out));
-	if (!out)
-		return -ENOMEM;
+	if (nr > NR_SMALL) {
+		s->heap = malloc(nr * sizeof(*s->heap));
+		if (!s->heap)
+			return -ENOMEM;
+	}
+	out = s->heap ? s->heap : s->small;
 	s->nr = (unsigned)td_iov_fill(&part, out, nr); /* no more pieces than entries */
 	s->vec = out;
 	return 0;
@@ -89,6 +91,7 @@ static int64_t transfer(struct td_engine *e, struct td_io *io, const struct td_i
 	io->nr = s.nr;
 	io->len = s.len;
 	r = run(e, io);
+	io->vec = NULL; /* s ends here */
 	free(s.heap);
 	if (r > (int64_t)s.len)
 		return -EIO; /* more than was asked for: not to be believed */

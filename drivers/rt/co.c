@@ -67,8 +67,8 @@ struct co_thread {
 	struct ctx main;
 	struct td_co *self;
 	unsigned count, nr_pooled;
-	STAILQ_HEAD(, td_co) ready;
-	SLIST_HEAD(, td_co) pool;
+	STAILQ_HEAD(td_co_ready, td_co) ready;
+	SLIST_HEAD(td_co_pool, td_co) pool;
 	TAILQ_HEAD(td_co_list, td_co) live; /* for a debugger: every coroutine that has not ended */
 };
 
@@ -151,7 +151,7 @@ static TD_NO_ASAN void co_main(void)
 static struct td_co *co_new(void)
 {
 	char *map =
-	    mmap(NULL, MAP_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+		mmap(NULL, MAP_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	struct td_co *co;
 
 	if (map == MAP_FAILED)

@@ -5,26 +5,17 @@
 
 #include <blktap/err.h>
 
-/* Formatted apart first: the arguments may be the old sentence itself. */
-static void put(struct td_err *e, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
-
-static void put(struct td_err *e, const char *fmt, va_list ap)
-{
-	char msg[sizeof(e->msg)];
-
-	vsnprintf(msg, sizeof(msg), fmt, ap);
-	memcpy(e->msg, msg, sizeof(msg));
-}
-
 int td_err_set(struct td_err *e, int code, const char *fmt, ...)
 {
+	struct td_err new; /* apart: an argument may be the old sentence itself */
 	va_list ap;
 
 	if (!e)
 		return code;
 	va_start(ap, fmt);
-	put(e, fmt, ap);
+	vsnprintf(new.msg, sizeof(new.msg), fmt, ap);
 	va_end(ap);
+	*e = new;
 	return code;
 }
 
@@ -38,7 +29,7 @@ int td_err_prefix(struct td_err *e, int code, const char *fmt, ...)
 		return code;
 	old = *e;
 	va_start(ap, fmt);
-	put(e, fmt, ap);
+	vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 	va_end(ap);
 	n = strlen(e->msg);
 	snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old.msg);

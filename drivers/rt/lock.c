@@ -9,15 +9,20 @@
 
 /* ---- wait queue ---- */
 
+static void append(struct td_waitq *q, struct td_waiter *w)
+{
+	if (q->tail)
+		q->tail->next = w;
+	else
+		q->head = w;
+	q->tail = w;
+}
+
 void td_waitq_wait(struct td_waitq *q)
 {
 	struct td_waiter w = { .co = td_co_self() };
 
-	if (q->tail)
-		q->tail->next = &w;
-	else
-		q->head = &w;
-	q->tail = &w;
+	append(q, &w);
 	td_co_yield();
 }
 
@@ -81,7 +86,7 @@ static bool is_blocked(struct td_ranges *rs, const struct td_range *r)
 
 	if (r->mode == TD_RANGE_SHARED && rs->nr_exclusive == 0)
 		return false;
-	TAILQ_FOREACH (before, &rs->all, link) {
+	TAILQ_FOREACH(before, &rs->all, link) {
 		if (before == r)
 			return false;
 		if (conflicts(before, r))
@@ -136,7 +141,7 @@ void td_range_unlock(struct td_ranges *rs, struct td_range *r)
 	ranges_remove(rs, r);
 	if (rs->nr_waiting == 0)
 		return;
-	TAILQ_FOREACH (w, &rs->all, link) {
+	TAILQ_FOREACH(w, &rs->all, link) {
 		/* Who did not wait for r has no other reason to go on now. */
 		if (w->granted || !conflicts(w, r) || is_blocked(rs, w))
 			continue;

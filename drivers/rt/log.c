@@ -11,6 +11,7 @@
 
 #include <blktap/log.h>
 
+#define TEXT_MAX        896 /* longer ones are cut */
 #define LIMIT_BURST     10
 #define LIMIT_PERIOD_NS (10 * 1000000000ull)
 
@@ -28,22 +29,17 @@ void td_log_syslog(const char *ident)
 	to_syslog = true;
 }
 
-static void log_stderr(enum td_log_level level, const char *fmt, va_list ap)
-    __attribute__((format(printf, 2, 0)));
-
-static void log_stderr(enum td_log_level level, const char *fmt, va_list ap)
+static void log_stderr(enum td_log_level level, const char *text)
 {
 	static const char *const words[] = { "error: ", "warning: ", "", "debug: " };
-	char line[1024];
-	size_t n;
+	char line[TEXT_MAX + 64];
+	int n;
 
-	snprintf(line, sizeof(line), "%s[%d]: %s", program_invocation_short_name, (int)getpid(),
-		 words[level]);
-	n = strlen(line);
-	vsnprintf(line + n, sizeof(line) - n, fmt, ap);
-	n = strnlen(line, sizeof(line) - 1);
-	line[n++] = '\n'; /* in place of the terminating zero */
-	if (write(STDERR_FILENO, line, n) < 0)
+	n = snprintf(line, sizeof(line), "%s[%d]: %s%s\n", program_invocation_short_name, (int)getpid(),
+		     words[level], text);
+	n = TD_MIN(n, (int)sizeof(line) - 1);
+	line[n - 1] = '\n'; /* of a line that was cut, too */
+	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return; /* nowhere to complain */
 }
 
@@ -51,16 +47,18 @@ void td_log(enum td_log_level level, const char *fmt, ...)
 {
 	static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	int saved_errno = errno;
+	char text[TEXT_MAX];
 	va_list ap;
 
 	if (level > log_max)
 		return;
 	va_start(ap, fmt);
-	if (to_syslog)
-		vsyslog(priorities[level], fmt, ap);
-	else
-		log_stderr(level, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (to_syslog)
+		syslog(priorities[level], "%s", text);
+	else
+		log_stderr(level, text);
 	errno = saved_errno;
 }
 

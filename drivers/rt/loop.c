@@ -47,7 +47,7 @@ struct td_loop {
 	struct turn *turn; /* in progress, the innermost */
 	unsigned nr_timers;
 	TAILQ_HEAD(td_timer_list, td_timer) timers; /* the next first */
-	TAILQ_HEAD(, td_hook) hooks;
+	TAILQ_HEAD(td_hook_list, td_hook) hooks;
 	sigset_t signals;
 	struct td_watch signal_watch;
 	struct handler handlers[_NSIG];
@@ -144,7 +144,7 @@ void td_loop_unwatch(struct td_watch *w)
 	if (!w->loop)
 		return;
 	td_ignore(watch_ctl(
-	    w, EPOLL_CTL_DEL)); /* fails only if the descriptor is closed, and then it is gone too */
+		w, EPOLL_CTL_DEL)); /* fails only if the descriptor is closed, and then it is gone too */
 	for (t = w->loop->turn; t; t = t->outer)
 		for (int i = t->pos; i < t->nr; i++)
 			if (t->ev[i].data.ptr == w)
@@ -170,7 +170,7 @@ static void deliver_events(struct turn *t)
 		if (!w)
 			continue;
 		events =
-		    ev->events & (w->events | EPOLLHUP | EPOLLERR); /* it may have been rewatched since */
+			ev->events & (w->events | EPOLLHUP | EPOLLERR); /* it may have been rewatched since */
 		if (events)
 			w->fn(w, events);
 	}
@@ -189,8 +189,7 @@ void td_timer_arm(struct td_loop *loop, struct td_timer *t, uint64_t after_ns)
 	t->loop = loop;
 	loop->nr_timers++;
 	/* From the end: most timers are armed for the same span, and the newest is then the last. */
-	TAILQ_FOREACH_REVERSE(before, &loop->timers, td_timer_list, link)
-	{
+	TAILQ_FOREACH_REVERSE(before, &loop->timers, td_timer_list, link) {
 		if (before->deadline_ns <= t->deadline_ns) {
 			TAILQ_INSERT_AFTER(&loop->timers, before, t, link);
 			return;

@@ -57,28 +57,33 @@ static char *take_item(const char **text, const char *end)
 	return item;
 }
 
+static int add_item(struct td_opts *o, char *item, struct td_err *ret_err)
+{
+	char *eq = strchr(item, '=');
+
+	if (!*item)
+		return td_err_set(ret_err, -EINVAL, "empty option: a comma too many");
+	if (eq)
+		*eq = '\0';
+	return td_opts_add(o, item, eq ? eq + 1 : "on", ret_err);
+}
+
 int td_opts_parse(struct td_opts *o, const char *text, size_t len, struct td_err *ret_err)
 {
 	const char *end = text + len;
+	char *item;
+	int r;
 
 	if (len == 0)
 		return 0;
 	if (memchr(text, '\0', len))
 		return td_err_set(ret_err, -EINVAL, "options hold a zero byte");
 	for (;; text++) {
-		td_cleanup(free)
-		char *item = take_item(&text, end);
-		char *eq;
-		int r;
-
+		item = take_item(&text, end);
 		if (!item)
 			return td_err_set(ret_err, -ENOMEM, "out of memory");
-		if (!*item)
-			return td_err_set(ret_err, -EINVAL, "empty option: a comma too many");
-		eq = strchr(item, '=');
-		if (eq)
-			*eq = '\0';
-		r = td_opts_add(o, item, eq ? eq + 1 : "on", ret_err);
+		r = add_item(o, item, ret_err);
+		free(item);
 		if (r < 0 || text == end)
 			return r;
 	}

@@ -160,19 +160,19 @@ static void hundred_thousand_share_one_stack(void **state)
 	assert_int_equal(stack_changes, 1);
 }
 
-/* Grows by a page a call, and touches it: must meet the guard, not the next mapping. */
-static __attribute__((noinline)) int overflow(int n)
+/* Grows by half a page a call, and touches it: must meet the guard, not the next mapping. */
+static __attribute__((noinline)) int overflow(int n, volatile char *above)
 {
 	volatile char page[2048];
 
-	page[0] = (char)n;
-	return n > 0 ? overflow(n - 1) + page[0] : 0;
+	page[0] = (char)(above ? above[0] + n : n);
+	return n > 0 ? overflow(n - 1, page) + page[0] : 0;
 }
 
 static void overflow_co(void *arg)
 {
 	(void)arg;
-	note((char)overflow(1000));
+	note((char)overflow(1000, NULL));
 }
 
 static void overflow_meets_the_guard(void **state)
