@@ -1,1 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
+if HAVE_CMOCKA
+DRIVER_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers -I$(top_srcdir)/tests/lib $(CMOCKA_CFLAGS)
+DRIVER_TEST_LIBS = tests/lib/libtest.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(DRIVER_SYSLIBS)
+
+# Each a test-x.c with nothing but the shared helpers.
+DRIVER_TESTS =
+
+DRIVER_TESTS += tests/driver/test-sim-aio
+tests_driver_test_sim_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_sim_aio_LDADD = $(DRIVER_TEST_LIBS)
+
+check_PROGRAMS += $(DRIVER_TESTS)
+TESTS += $(DRIVER_TESTS)
+endif
+
+EXTRA_DIST += tests/driver/README.md
