@@ -30,7 +30,8 @@ static void own_dir(char *dir, size_t size)
 
 static char *find_tapdisk(void)
 {
-	static const char *const beside[] = { "tapdisk", "../blktap/tapdisk", "../sbin/tapdisk" };
+	static const char *const beside[] = { "tapdisk", "../sbin/tapdisk", "../blktap/tapdisk",
+					      "../../blktap/tapdisk" }; /* the last two: in the build folder */
 	const char *env = getenv("BLKTAP_TAPDISK");
 	char dir[1024];
 	char *path;

@@ -16,7 +16,7 @@ set -euo pipefail
 
 srcdir=${srcdir:-.}
 BUILD=$PWD
-export PATH="$BUILD/blktap:$BUILD/tools:$PATH"
+export PATH="$BUILD/blktap:$BUILD/tools:$BUILD/tools/tap-ctl:$BUILD/tools/tap-img:$PATH"
 export BLKTAP_TAPDISK="$BUILD/blktap/tapdisk"
 export BLKTAP_CONF=/dev/null
 
