@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Parsing and usage of the declared command lines; see cli.h.  getopt_long does the parsing.
+ */
+#include "config.h"
+
+#include <blktap/log.h>
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "cli.h"
+
+#define CLI_OPTS_MAX 32
+
+/* getopt's answer for option i of the table: beyond every letter. */
+#define CLI_INDEX 256
+
+static const struct cli_opt common_opts[] = {
+	{ 0, "json", CLI_FLAG, offsetof(struct cli_common, json), NULL, "print JSON" },
+	{ 0, "debug", CLI_FLAG, offsetof(struct cli_common, debug), NULL,
+	  "say on standard error what is done" },
+	{ 'h', "help", CLI_FLAG, 0, NULL, "print this and exit" },
+	{ 'V', "version", CLI_FLAG, 0, NULL, "print the version and exit" },
+};
+
+/* The verb's options and the common ones in one list, with getopt's view of it. */
+struct cli_parse {
+	const struct cli_opt *opt[CLI_OPTS_MAX];
+	unsigned nr;
+	struct option longs[CLI_OPTS_MAX + 1];
+	char letters[2 * CLI_OPTS_MAX + 2];
+};
+
+static void parse_add(struct cli_parse *p, const struct cli_opt *o)
+{
+	size_t n = strlen(p->letters);
+
+	if (p->nr == CLI_OPTS_MAX)
+		abort(); /* a table in this program is too long */
+	if (o->name)
+		p->longs[p->nr] = (struct option){ .name = o->name,
+						   .has_arg = o->arg != NULL,
+						   .val = CLI_INDEX + (int)p->nr };
+	else
+		p->longs[p->nr] =
+			(struct option){ .name = "" }; /* keeps the indices equal; matches nothing */
+	if (o->letter) {
+		p->letters[n++] = o->letter;
+		if (o->arg)
+			p->letters[n] = ':';
+	}
+	p->opt[p->nr++] = o;
+}
+
+static void parse_init(struct cli_parse *p, const struct cli_cmd *cmd)
+{
+	*p = (struct cli_parse){ .letters = "" };
+	for (unsigned i = 0; i < cmd->nr_opts; i++)
+		parse_add(p, &cmd->opts[i]);
+	for (unsigned i = 0; i < TD_NELEMS(common_opts); i++)
+		parse_add(p, &common_opts[i]);
+}
+
+static const struct cli_opt *parse_find(const struct cli_parse *p, int c)
+{
+	if (c >= CLI_INDEX)
+		return p->opt[c - CLI_INDEX];
+	for (unsigned i = 0; i < p->nr; i++)
+		if (p->opt[i]->letter == c)
+			return p->opt[i];
+	return NULL;
+}
+
+/* ---- usage ---- */
+
+static void print_opt(const struct cli_opt *o)
+{
+	char head[64], letter[3] = { '-', o->letter, '\0' };
+
+	snprintf(head, sizeof(head), "%s%s%s%s%s%s", o->letter ? letter : "  ",
+		 o->letter && o->name ? ", "
+		 : o->name            ? "  "
+				      : "",
+		 o->name ? "--" : "", o->name ? o->name : "", o->arg ? " " : "", o->arg ? o->arg : "");
+	printf("  %-28s %s\n", head, o->help);
+}
+
+static void print_cmd_usage(const struct cli_prog *prog, const struct cli_cmd *cmd)
+{
+	struct cli_parse p;
+
+	printf("usage: %s %s %s\n\n%s\n\n", prog->name, cmd->name, cmd->synopsis, cmd->summary);
+	parse_init(&p, cmd);
+	for (unsigned i = 0; i < p.nr; i++)
+		print_opt(p.opt[i]);
+}
+
+static void print_usage(const struct cli_prog *prog)
+{
+	printf("usage: %s COMMAND [OPTION]...\n\n%s\n\ncommands:\n", prog->name, prog->summary);
+	for (const struct cli_cmd *const *c = prog->cmds; *c; c++)
+		printf("  %-10s %s\n", (*c)->name, (*c)->summary);
+	printf("\n  -h, --help     print this and exit (%s COMMAND --help: of one command)\n"
+	       "  -V, --version  print the version and exit\n",
+	       prog->name);
+}
+
+static void print_version(const struct cli_prog *prog)
+{
+	printf("%s (blktap) %s\n", prog->name, PACKAGE_VERSION);
+}
+
+/* ---- one verb ---- */
+
+static int set_id(const struct cli_opt *o, const char *text, int *ret, struct td_err *ret_err)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(text, &end, 10);
+	if (errno || end == text || *end || v < 0 || v > INT_MAX)
+		return td_err_set(ret_err, -EINVAL, "-%c %s: not a number", o->letter, text);
+	*ret = (int)v;
+	return 0;
+}
+
+static int set_field(const struct cli_opt *o, void *args, const char *text, struct td_err *ret_err)
+{
+	void *field = (char *)args + o->field;
+	struct cli_list *list;
+
+	switch (o->kind) {
+	case CLI_FLAG:
+		*(bool *)field = true;
+		return 0;
+	case CLI_TEXT:
+		*(const char **)field = text;
+		return 0;
+	case CLI_ID:
+		return set_id(o, text, field, ret_err);
+	case CLI_LIST:
+		list = field;
+		if (list->nr == CLI_LIST_MAX)
+			return td_err_set(ret_err, -EINVAL, "-%c is given too often", o->letter);
+		list->item[list->nr++] = text;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void preset_fields(const struct cli_cmd *cmd, void *args)
+{
+	for (unsigned i = 0; i < cmd->nr_opts; i++)
+		if (cmd->opts[i].kind == CLI_ID)
+			*(int *)((char *)args + cmd->opts[i].field) = -1;
+}
+
+static int bad_option(const struct cli_parse *p, int c, char *const *argv, struct td_err *ret_err)
+{
+	const struct cli_opt *o = optopt ? parse_find(p, optopt) : NULL;
+
+	if (c == ':' || (o && o->arg))
+		return td_err_set(ret_err, -EINVAL, "%s: wants a value", argv[optind - 1]);
+	if (optopt && optopt < CLI_INDEX)
+		return td_err_set(ret_err, -EINVAL, "-%c: no such option (see --help)", optopt);
+	return td_err_set(ret_err, -EINVAL, "%s: no such option, or not clear which (see --help)",
+			  argv[optind - 1]);
+}
+
+/* Returns 1 if -h or -V was answered: there is nothing more to do. */
+static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
+		     void *args, struct td_err *ret_err)
+{
+	const struct cli_opt *o;
+	struct cli_parse p;
+	char letters[sizeof(p.letters) + 1];
+	int c, r;
+
+	parse_init(&p, cmd);
+	preset_fields(cmd, args);
+	snprintf(letters, sizeof(letters), ":%s", p.letters);
+	opterr = 0;
+	optind = 0;
+	while ((c = getopt_long(argc, argv, letters, p.longs, NULL)) != -1) {
+		o = c == '?' || c == ':' ? NULL : parse_find(&p, c);
+		if (!o)
+			return bad_option(&p, c, argv, ret_err);
+		if (o->letter == 'h' && o >= common_opts && o < common_opts + TD_NELEMS(common_opts)) {
+			print_cmd_usage(prog, cmd);
+			return 1;
+		}
+		if (o->letter == 'V' && o >= common_opts && o < common_opts + TD_NELEMS(common_opts)) {
+			print_version(prog);
+			return 1;
+		}
+		r = set_field(o, args, optarg, ret_err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int parse_and_run(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
+			 struct cli_common *args, struct td_err *ret_err)
+{
+	unsigned nr;
+	int r;
+
+	r = parse_cmd(prog, cmd, argc, argv, args, ret_err);
+	if (r != 0)
+		return TD_MIN(r, 0);
+	if (args->debug)
+		td_log_level(TD_LOG_DEBUG);
+	nr = (unsigned)(argc - optind);
+	if (nr < cmd->min_operands || nr > cmd->max_operands)
+		return td_err_set(ret_err, -EINVAL, "usage: %s %s %s", prog->name, cmd->name, cmd->synopsis);
+	return cmd->run(args, argv + optind, nr, ret_err);
+}
+
+static int run_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
+		   struct td_err *ret_err)
+{
+	struct cli_common *args = calloc(1, cmd->args_size);
+	int r = args ? parse_and_run(prog, cmd, argc, argv, args, ret_err) : -ENOMEM;
+
+	free(args);
+	return r;
+}
+
+/* ---- main ---- */
+
+static int unknown_cmd(const struct cli_prog *prog, const char *name, struct td_err *ret_err)
+{
+	char list[256] = "";
+	size_t n = 0;
+
+	for (const struct cli_cmd *const *c = prog->cmds; *c && n < sizeof(list); c++)
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "", (*c)->name);
+	return td_err_set(ret_err, -EINVAL, "%s: unknown command; there are %s", name, list);
+}
+
+static int run_named(const struct cli_prog *prog, int argc, char **argv, const char **ret_name,
+		     struct td_err *ret_err)
+{
+	const char *name = argc > 1 ? argv[1] : "--help";
+
+	if (strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0) {
+		print_usage(prog);
+		return argc > 1 ? 0 : -EINVAL;
+	}
+	if (strcmp(name, "-V") == 0 || strcmp(name, "--version") == 0) {
+		print_version(prog);
+		return 0;
+	}
+	for (const struct cli_cmd *const *c = prog->cmds; *c; c++) {
+		if (strcmp((*c)->name, name) == 0) {
+			*ret_name = name;
+			return run_cmd(prog, *c, argc - 1, argv + 1, ret_err);
+		}
+	}
+	return unknown_cmd(prog, name, ret_err);
+}
+
+int cli_main(const struct cli_prog *prog, int argc, char **argv)
+{
+	struct td_err err = { .msg = "" };
+	const char *name = NULL;
+	int r = run_named(prog, argc, argv, &name, &err);
+
+	/* A result that did not reach its reader is no success. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && r == 0)
+		r = td_err_set(&err, -EIO, "cannot write to standard output");
+	if (r == 0)
+		return 0;
+	if (argc > 1)
+		fprintf(stderr, "%s: %s%s%s\n", prog->name, name ? name : "", name ? ": " : "",
+			err.msg[0] ? err.msg : strerror(-r));
+	return prog->exit_errno ? -r : 1;
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The command line of a program with verbs: declared tables in, parsed structs and one-line errors out.
+ *
+ * A verb is one struct cli_cmd.  Its options are parsed into a struct of its own, whose first member is
+ * struct cli_common; the usage text is printed from the same table, so that the two cannot differ.
+ */
+#ifndef TOOLS_CLI_H
+#define TOOLS_CLI_H
+
+#include <blktap/err.h>
+
+/* The value of an option, and what its field in the verb's struct is. */
+enum cli_kind {
+	CLI_FLAG, /* bool: true when given */
+	CLI_TEXT, /* const char *, argv's own; NULL when not given, the last one counts */
+	CLI_ID,   /* int >= 0; -1 when not given */
+	CLI_LIST, /* struct cli_list */
+};
+
+#define CLI_LIST_MAX 16
+
+struct cli_list {
+	unsigned nr;
+	const char *item[CLI_LIST_MAX]; /* argv's own */
+};
+
+struct cli_opt {
+	char letter;      /* 0: none */
+	const char *name; /* the long one; NULL: none */
+	enum cli_kind kind;
+	size_t field;     /* offsetof in the verb's struct */
+	const char *arg;  /* what usage calls the value; NULL for a flag */
+	const char *help; /* one line */
+};
+
+/* What every verb takes.  The first member of each verb's struct. */
+struct cli_common {
+	bool json, debug;
+};
+
+struct cli_cmd {
+	const char *name;
+	const char *synopsis; /* what usage writes after the verb */
+	const char *summary;  /* one line */
+	const struct cli_opt *opts;
+	unsigned nr_opts;
+	size_t args_size; /* of the verb's struct */
+	unsigned min_operands, max_operands;
+
+	/* 0, or -errno with a sentence.  What it prints to stdout is checked by cli_main. */
+	int (*run)(const void *args, char *const *operands, unsigned nr, struct td_err *ret_err);
+};
+
+struct cli_prog {
+	const char *name;
+	const char *summary;
+	const struct cli_cmd *const *cmds; /* NULL at the end */
+	bool exit_errno;                   /* exit with the errno, as tap-ctl always has; else with 1 */
+};
+
+/* All of main(): parse, run, report.  Returns the exit code. */
+int cli_main(const struct cli_prog *prog, int argc, char **argv);
+
+#endif

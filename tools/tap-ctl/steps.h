@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The steps of which a disk's life is made: one control message each.  Verbs put them together.
+ */
+#ifndef TAP_CTL_STEPS_H
+#define TAP_CTL_STEPS_H
+
+#include <blktap/err.h>
+#include <sys/types.h>
+
+/* How long a daemon may take to start; to close, flush or pause unless -t says otherwise; to open and repair.
+ */
+#define SPAWN_TIMEOUT_MS 30000u
+#define CLOSE_TIMEOUT_MS 120000u
+#define OPEN_TIMEOUT_MS  600000u
+#define QUICK_TIMEOUT_MS 10000u
+
+/* Seconds as given by -t (-1: not given) to milliseconds. */
+unsigned step_timeout_ms(int seconds, unsigned otherwise_ms);
+
+TD_CHECK int step_attach(pid_t pid, int minor, struct td_err *ret_err);
+TD_CHECK int step_detach(pid_t pid, struct td_err *ret_err);
+
+/* The NBD socket nbd<pid>.<minor> is asked for as well. */
+TD_CHECK int step_open(pid_t pid, int minor, const char *spec, bool read_only, bool no_direct,
+		       struct td_err *ret_err);
+TD_CHECK int step_close(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
+
+TD_CHECK int step_pause(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
+TD_CHECK int step_unpause(pid_t pid, const char *spec,
+			  struct td_err *ret_err); /* spec NULL: the same image */
+
+/* Remove the sockets that a dead daemon left. */
+TD_CHECK int step_sweep(pid_t pid, struct td_err *ret_err);
+
+#endif
