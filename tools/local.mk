@@ -20,6 +20,17 @@ tools_tap_ctl_tap_ctl_SOURCES = \
 	tools/tap-ctl/verbs.h
 tools_tap_ctl_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
-dist_bashcompletion_DATA += tools/completions/tap-ctl
+bin_PROGRAMS += tools/tap-img/tap-img
+tools_tap_img_tap_img_SOURCES = \
+	tools/tap-img/create.c \
+	tools/tap-img/env.c tools/tap-img/env.h \
+	tools/tap-img/facts.c tools/tap-img/facts.h \
+	tools/tap-img/info.c \
+	tools/tap-img/main.c \
+	tools/tap-img/operand.c tools/tap-img/operand.h \
+	tools/tap-img/verbs.h
+tools_tap_img_tap_img_LDADD = tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+
+dist_bashcompletion_DATA += tools/completions/tap-ctl tools/completions/tap-img
 
 EXTRA_DIST += tools/README.md tools/completions/README.md

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * tap-img create: a new, empty image; over a backing file if one is named.  What is already there is not
+ * overwritten unless asked for, which the leaf driver sees to.
+ */
+#include <blktap/image.h>
+
+#include <stdio.h>
+
+#include "env.h"
+#include "operand.h"
+#include "tools/common/print.h"
+#include "verbs.h"
+
+struct create_args {
+	struct cli_common common;
+	const char *format, *backing, *backing_format, *output;
+	struct cli_list options;
+	bool force;
+};
+
+struct create_job {
+	struct img_env env;
+	struct td_spec *spec;
+	struct td_opts opts;
+	uint64_t size;
+	bool has_size, force;
+	struct td_err *err;
+};
+
+/* ---- options ---- */
+
+static int gather_options(const struct create_args *args, struct td_opts *opts, struct td_err *ret_err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < args->options.nr && r == 0; i++)
+		r = td_opts_parse(opts, args->options.item[i], strlen(args->options.item[i]), ret_err);
+	if (r == 0 && args->backing)
+		r = td_opts_add(opts, "backing_file", args->backing, ret_err);
+	if (r == 0 && args->backing_format)
+		r = td_opts_add(opts, "backing_fmt", args->backing_format, ret_err);
+	return r;
+}
+
+/* Without marking it as used: whether there is such an option is the driver's to say. */
+static const char *peek(const struct td_opts *opts, const char *name)
+{
+	for (unsigned i = 0; i < opts->nr; i++)
+		if (strcmp(opts->opt[i].name, name) == 0)
+			return opts->opt[i].value;
+	return NULL;
+}
+
+/* ---- the backing file ---- */
+
+/* A relative name is relative to the new image, where it will be looked for ever after. */
+static int backing_text(const struct create_job *job, char **ret_text, struct td_err *ret_err)
+{
+	const char *file = peek(&job->opts, "backing_file"), *fmt = peek(&job->opts, "backing_fmt");
+	const char *slash = strrchr(job->spec->path, '/');
+	size_t dir_len = slash && file[0] != '/' ? (size_t)(slash - job->spec->path) + 1 : 0;
+
+	if (!fmt)
+		return td_err_set(
+			ret_err, -EINVAL,
+			"%s: say the backing file's format with -F; it is never guessed, since a guest could "
+			"have written any header into a raw disk",
+			file);
+	if (!td_driver_find(fmt))
+		return td_err_set(ret_err, -EINVAL, "-F %s: no such format", fmt);
+	if (asprintf(ret_text, "%s:%.*s%s", fmt, (int)dir_len, job->spec->path, file) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* Opens it, to know that it is what -F says, and takes its size where none is given. */
+static int look_at_backing(struct create_job *job)
+{
+	td_cleanup(free) char *text = NULL;
+	struct td_image *im = NULL;
+	int r;
+
+	r = backing_text(job, &text, job->err);
+	if (r == 0)
+		r = td_image_open_text(&job->env.env, text,
+				       TD_OPEN_RDONLY | TD_OPEN_NO_LOCK | TD_OPEN_NO_CHAIN, &im, job->err);
+	if (r != 0)
+		return td_err_prefix(job->err, r, "backing file");
+	if (!job->has_size)
+		job->size = im->size;
+	job->has_size = true;
+	return td_image_close(im);
+}
+
+static int create_co(void *arg)
+{
+	struct create_job *job = arg;
+	int r;
+
+	if (peek(&job->opts, "backing_file")) {
+		r = look_at_backing(job);
+		if (r < 0)
+			return r;
+	}
+	if (!job->has_size)
+		return td_err_set(job->err, -EINVAL,
+				  "say the size (64M, 10G, ...); only with -b it may be left out");
+	return td_image_create(&job->env.env, job->spec, job->size, &job->opts, job->force, job->err);
+}
+
+/* ---- the verb ---- */
+
+static int create(struct create_job *job, const struct create_args *args, struct td_err *ret_err)
+{
+	int r;
+
+	r = gather_options(args, &job->opts, ret_err);
+	if (r == 0)
+		r = img_env_open(&job->env, ret_err);
+	if (r == 0)
+		r = img_env_call(&job->env, create_co, job);
+	img_env_close(&job->env);
+	return r;
+}
+
+static int create_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
+{
+	const struct create_args *args = arg;
+	struct create_job job = { .force = args->force, .err = ret_err };
+	bool json = false;
+	int r;
+
+	r = output_is_json(&args->common, args->output, &json, ret_err);
+	if (r == 0 && nr > 1) {
+		job.has_size = true;
+		r = td_parse_size(operands[1], &job.size);
+		if (r < 0)
+			return td_err_set(ret_err, r, "%s: not a size (like 512, 64M, 10G)", operands[1]);
+	}
+	if (r == 0)
+		r = operand_parse(operands[0], args->format, false, &job.spec, ret_err);
+	if (r < 0)
+		return r;
+	r = create(&job, args, ret_err);
+	if (r == 0 && json)
+		r = print_json_indented(json_pack("{s:s, s:I}", "filename", job.spec->path, "virtual-size",
+						  (json_int_t)job.size));
+	td_opts_done(&job.opts);
+	td_spec_free(job.spec);
+	return r;
+}
+
+static const struct cli_opt create_opts[] = {
+	{ 'f', "format", CLI_TEXT, offsetof(struct create_args, format), "FMT",
+	  "the operand is a plain file; its format" },
+	{ 'o', "options", CLI_LIST, offsetof(struct create_args, options), "NAME=VALUE,...",
+	  "options of the format" },
+	{ 'b', "backing", CLI_TEXT, offsetof(struct create_args, backing), "FILE",
+	  "what is not in the image is read from there" },
+	{ 'F', "backing-format", CLI_TEXT, offsetof(struct create_args, backing_format), "FMT",
+	  "the backing file's format; has to be given" },
+	{ 0, "force", CLI_FLAG, offsetof(struct create_args, force), NULL, "overwrite what is there" },
+	{ 0, "output", CLI_TEXT, offsetof(struct create_args, output), "json|human",
+	  "what to print (default human)" },
+};
+
+const struct cli_cmd create_cmd = {
+	.name = "create",
+	.synopsis = "[-f FMT] [-o NAME=VALUE,...] [-b FILE -F FMT] [--force] SPEC|FILE [SIZE]",
+	.summary = "make a new, empty image",
+	.opts = create_opts,
+	.nr_opts = TD_NELEMS(create_opts),
+	.args_size = sizeof(struct create_args),
+	.min_operands = 1,
+	.max_operands = 2,
+	.run = create_run,
+};

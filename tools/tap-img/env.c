@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * See env.h.
+ */
+#include "env.h"
+
+#include <blktap/co.h>
+#include <blktap/io.h>
+#include <blktap/loop.h>
+#include <blktap/pool.h>
+
+#define IMG_DEPTH   64
+#define IMG_WORKERS 4
+
+int img_env_open(struct img_env *e, struct td_err *ret_err)
+{
+	int r;
+
+	r = td_policy_read(&e->policy, NULL, ret_err);
+	if (r < 0)
+		return r;
+	e->env.policy = &e->policy;
+	e->env.loop = td_loop_new();
+	if (!e->env.loop)
+		return td_err_set(ret_err, -errno, "event loop: %s", strerror(errno));
+	e->env.pool = td_pool_new(e->env.loop, IMG_WORKERS);
+	if (!e->env.pool)
+		return td_err_set(ret_err, -errno, "worker pool: %s", strerror(errno));
+	return td_engine_new("auto", e->env.loop, e->env.pool, IMG_DEPTH, &e->env.engine, ret_err);
+}
+
+void img_env_close(struct img_env *e)
+{
+	if (e->env.engine)
+		td_engine_free(e->env.engine);
+	if (e->env.pool)
+		td_pool_free(e->env.pool);
+	if (e->env.loop)
+		td_loop_free(e->env.loop);
+	td_co_thread_done();
+	td_policy_done(&e->policy);
+}
+
+int img_env_call(struct img_env *e, int (*fn)(void *arg), void *arg)
+{
+	return td_loop_call(e->env.loop, fn, arg);
+}

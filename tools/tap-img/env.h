@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What drivers run on, for a command that works on images itself: one loop, one engine, one pool, and the
+ * policy of the configuration file.
+ */
+#ifndef TAP_IMG_ENV_H
+#define TAP_IMG_ENV_H
+
+#include <blktap/image.h>
+#include <blktap/policy.h>
+
+struct img_env {
+	struct td_env env;
+	struct td_policy policy;
+};
+
+/* All-zero before; img_env_close also after a failure. */
+TD_CHECK int img_env_open(struct img_env *e, struct td_err *ret_err);
+void img_env_close(struct img_env *e);
+
+/* Run fn(arg) in a coroutine, to its end. */
+TD_CHECK int img_env_call(struct img_env *e, int (*fn)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * See facts.h.
+ */
+#include "facts.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "tools/common/print.h"
+
+/* ---- values ---- */
+
+/* A driver says values as text: numbers and booleans become what they are. */
+static json_t *value_of_text(const char *name, const char *text)
+{
+	char *end;
+	long long v;
+
+	if (strcmp(text, "true") == 0 || strcmp(text, "on") == 0)
+		return json_true();
+	if (strcmp(text, "false") == 0 || strcmp(text, "off") == 0)
+		return json_false();
+	errno = 0;
+	v = strtoll(text, &end, 10);
+	if (strcmp(name, "compat") != 0 && *text && !*end && !errno)
+		return json_integer(v);
+	return json_string(text);
+}
+
+static int set(json_t *o, const char *name, json_t *value)
+{
+	return json_object_set_new(o, name, value) < 0 ? -ENOMEM : 0;
+}
+
+/* Facts that stand beside "format", not inside "format-specific". */
+static bool is_general(const char *name)
+{
+	return strcmp(name, "cluster-size") == 0 || strcmp(name, "dirty-flag") == 0;
+}
+
+/* Of formats: what a leaf says of itself is how it was opened now, not what the image is. */
+static int add_driver_facts(json_t *facts, struct td_image *im)
+{
+	json_t *data = json_object();
+	struct td_opts o = { 0 };
+	int r = 0;
+
+	if (!data)
+		return -ENOMEM;
+	if ((im->drv->flags & TD_FORMAT) && im->drv->info)
+		r = im->drv->info(im, &o);
+	for (unsigned i = 0; i < o.nr && r == 0; i++)
+		r = set(is_general(o.opt[i].name) ? facts : data, o.opt[i].name,
+			value_of_text(o.opt[i].name, o.opt[i].value));
+	td_opts_done(&o);
+	if (r == 0 && json_object_size(data) > 0)
+		r = set(facts, "format-specific",
+			json_pack("{s:s, s:O}", "type", im->drv->name, "data", data));
+	json_decref(data);
+	return r;
+}
+
+/* ---- the backing file ---- */
+
+static json_t *full_backing_name(const struct td_image *im)
+{
+	const char *slash = im->backing_path[0] == '/' ? NULL : strrchr(im->path, '/');
+
+	if (!slash)
+		return json_string(im->backing_path);
+	return json_sprintf("%.*s/%s", (int)(slash - im->path), im->path, im->backing_path);
+}
+
+static int add_backing(json_t *facts, const struct td_image *im)
+{
+	int r;
+
+	if (!im->backing_path)
+		return 0;
+	r = set(facts, "backing-filename", json_string(im->backing_path));
+	if (r == 0)
+		r = set(facts, "full-backing-filename", full_backing_name(im));
+	if (r == 0 && im->backing_format)
+		r = set(facts, "backing-filename-format", json_string(im->backing_format));
+	return r;
+}
+
+/* ---- one image ---- */
+
+static int add_file(json_t *facts, const struct td_image *im)
+{
+	struct stat st;
+	int r;
+
+	r = set(facts, "filename", json_string(im->path));
+	/* A driver without a file (null, ram) has nothing to measure. */
+	if (r == 0 && im->path[0] && stat(im->path, &st) == 0)
+		r = set(facts, "actual-size", json_integer((json_int_t)st.st_blocks * 512));
+	return r;
+}
+
+int facts_of_image(struct td_image *im, json_t **ret_facts, struct td_err *ret_err)
+{
+	json_t *facts = json_object();
+	const char *format;
+	int r;
+
+	while ((im->drv->flags & TD_FILTER) && im->child)
+		im = im->child;
+	format = strcmp(im->drv->name, "aio") == 0 ? "raw" : im->drv->name;
+	if (!facts)
+		return -ENOMEM;
+	r = set(facts, "virtual-size", json_integer((json_int_t)im->size));
+	if (r == 0)
+		r = set(facts, "format", json_string(format));
+	if (r == 0)
+		r = set(facts, "dirty-flag", json_false());
+	if (r == 0)
+		r = add_file(facts, im);
+	if (r == 0)
+		r = add_backing(facts, im);
+	if (r == 0)
+		r = add_driver_facts(facts, im);
+	if (r < 0) {
+		json_decref(facts);
+		return td_err_set(ret_err, r, "%s: %s", im->name, strerror(-r));
+	}
+	*ret_facts = facts;
+	return 0;
+}
+
+/* ---- for people ---- */
+
+static void print_text(const json_t *facts, const char *label, const char *name)
+{
+	const char *s = json_string_value(json_object_get(facts, name));
+
+	if (s)
+		printf("%s: %s\n", label, s);
+}
+
+static void print_bytes(const json_t *facts, const char *label, const char *name, bool exact)
+{
+	const json_t *v = json_object_get(facts, name);
+	char buf[PRINT_SIZE_LEN];
+
+	if (!v)
+		return;
+	printf("%s: %s", label, print_size((uint64_t)json_integer_value(v), buf));
+	if (exact)
+		printf(" (%lld bytes)", (long long)json_integer_value(v));
+	putchar('\n');
+}
+
+static void print_backing(const json_t *facts)
+{
+	const char *name = json_string_value(json_object_get(facts, "backing-filename"));
+	const char *full = json_string_value(json_object_get(facts, "full-backing-filename"));
+
+	if (!name)
+		return;
+	printf("backing file: %s", name);
+	if (full && strcmp(full, name) != 0)
+		printf(" (actual path: %s)", full);
+	putchar('\n');
+	print_text(facts, "backing file format", "backing-filename-format");
+}
+
+static void print_specific(const char *name, const json_t *value)
+{
+	printf("    ");
+	for (const char *p = name; *p; p++)
+		putchar(*p == '-' ? ' ' : *p);
+	if (json_is_string(value))
+		printf(": %s\n", json_string_value(value));
+	else if (json_is_integer(value))
+		printf(": %lld\n", (long long)json_integer_value(value));
+	else
+		printf(": %s\n", json_is_true(value) ? "true" : "false");
+}
+
+void facts_print(const json_t *facts)
+{
+	json_t *data = json_object_get(json_object_get(facts, "format-specific"), "data");
+	const json_t *cluster = json_object_get(facts, "cluster-size");
+
+	print_text(facts, "image", "filename");
+	print_text(facts, "file format", "format");
+	print_bytes(facts, "virtual size", "virtual-size", true);
+	print_bytes(facts, "disk size", "actual-size", false);
+	if (cluster)
+		printf("cluster_size: %lld\n", (long long)json_integer_value(cluster));
+	if (json_is_true(json_object_get(facts, "dirty-flag")))
+		printf("cleanly shut down: no\n");
+	print_backing(facts);
+	if (data)
+		printf("Format specific information:\n");
+	for (void *it = json_object_iter(data); it; it = json_object_iter_next(data, it))
+		print_specific(json_object_iter_key(it), json_object_iter_value(it));
+}
