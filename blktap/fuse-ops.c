@@ -56,33 +56,25 @@ static void reply_err(fuse_req_t fr, int r)
 	td_ignore(fuse_reply_err(fr, wire_errno(r)));
 }
 
-static void seek_step(struct fuse_slot *s);
+static bool seek_step(struct fuse_slot *s);
 
 /* Answer; true: the request goes on instead. */
 static bool answer(struct fuse_slot *s, int r)
 {
 	struct td_req *req = &s->req;
 
-	if (r < 0) {
+	if (r < 0 || req->op == TD_REQ_FLUSH || req->op == TD_REQ_ZERO) {
 		reply_err(s->fr, r);
-		return false;
-	}
-	switch (req->op) {
-	case TD_REQ_READ:
+	} else if (req->op == TD_REQ_READ) {
 		s->e->pub.bytes_out += req->len;
 		td_ignore(fuse_reply_buf(s->fr, s->data, req->len));
-		return false;
-	case TD_REQ_WRITE:
+	} else if (req->op == TD_REQ_WRITE) {
 		s->e->pub.bytes_in += req->len;
 		td_ignore(fuse_reply_write(s->fr, req->len));
-		return false;
-	case TD_REQ_EXTENT:
-		seek_step(s);
-		return s->seek_again.loop != NULL;
-	default:
-		reply_err(s->fr, 0);
-		return false;
+	} else {
+		return seek_step(s);
 	}
+	return false;
 }
 
 static void request_done(struct td_req *req, int result)
@@ -212,38 +204,32 @@ static void op_fallocate(fuse_req_t fr, fuse_ino_t ino, int mode, off_t off, off
 
 /* ---- lseek: walk the extents, a bounded number of them ---- */
 
-static void seek_submit(struct td_timer *t)
-{
-	struct fuse_slot *s = td_container_of(t, struct fuse_slot, seek_again);
-
-	td_vbd_submit(s->e->pub.vbd, &s->req);
-}
-
 /*
- * An extent is known.  Is it what is looked for?  If not, ask for the next, from the loop: this may run in the
- * coroutine that brought the answer.  Out of steps everything from here on is called data, which is never wrong.
+ * An extent is known.  Is it what is looked for?  If not, ask for the next (true).  Out of steps everything from here
+ * on is called data, which is never wrong.
  */
-static void seek_step(struct fuse_slot *s)
+static bool seek_step(struct fuse_slot *s)
 {
 	struct td_req *req = &s->req;
 	uint64_t size = td_vbd_size(s->e->pub.vbd);
 	uint64_t next = req->off + req->extent.len;
 
-	if ((req->extent.kind == TD_EXTENT_DATA) == s->seek_data)
+	if ((req->extent.kind == TD_EXTENT_DATA) == s->seek_data) {
 		td_ignore(fuse_reply_lseek(s->fr, (off_t)req->off));
-	else if (next >= size && s->seek_data)
+	} else if (next >= size && s->seek_data) {
 		reply_err(s->fr, -ENXIO);
-	else if (next >= size)
+	} else if (next >= size) {
 		td_ignore(
 			fuse_reply_lseek(s->fr, (off_t)size)); /* there is a hole at the end of every file */
-	else if (--s->seek_steps == 0)
+	} else if (--s->seek_steps == 0) {
 		td_ignore(fuse_reply_lseek(s->fr, (off_t)(s->seek_data ? next : size)));
-	else {
+	} else {
 		req->off = next;
 		req->len = TD_MIN(size - next, SEEK_STEP);
-		s->seek_again.fn = seek_submit;
-		td_timer_arm(s->e->loop, &s->seek_again, 0);
+		td_vbd_submit(s->e->pub.vbd, req);
+		return true;
 	}
+	return false;
 }
 
 static void op_lseek(fuse_req_t fr, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)

@@ -82,7 +82,6 @@ void fuse_slots_free(struct fuse_export *e)
 {
 	td_timer_cancel(&e->trim);
 	for (unsigned i = 0; i < e->nr_slots; i++) {
-		td_timer_cancel(&e->slots[i]->seek_again);
 		munmap(e->slots[i]->data - head_room(), head_room() + FUSE_IO_MAX);
 		free(e->slots[i]);
 	}

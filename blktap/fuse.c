@@ -253,6 +253,17 @@ static int mount_session(struct fuse_export *e, struct td_err *ret_err)
 
 /* ---- the export ---- */
 
+/* From the loop, not from stop(): main may be in a coroutine, and requests are submitted outside of any. */
+static void last_look(struct td_timer *t)
+{
+	struct fuse_export *e = td_container_of(t, struct fuse_export, last_look);
+
+	if (!e->gone)
+		receive(e, STOP_BATCH);
+	td_loop_unwatch(&e->watch);
+	e->last_look_due = false;
+}
+
 static void fuse_stop(struct td_export *x)
 {
 	struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
@@ -260,21 +271,22 @@ static void fuse_stop(struct td_export *x)
 	if (e->stopping)
 		return;
 	e->stopping = true;
-	if (!e->gone)
-		receive(e, STOP_BATCH);
-	td_loop_unwatch(&e->watch);
+	e->last_look_due = true;
+	e->last_look.fn = last_look;
+	td_timer_arm(e->loop, &e->last_look, 0);
 }
 
 static bool fuse_stopped(struct td_export *x)
 {
 	const struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
 
-	return e->in_flight == 0;
+	return e->stopping && !e->last_look_due && e->in_flight == 0;
 }
 
 /* Closes the session first: an unmount with it open could ask us something.  Then nothing can be in the way. */
 static void export_destroy(struct fuse_export *e)
 {
+	td_timer_cancel(&e->last_look);
 	td_loop_unwatch(&e->watch);
 	if (e->session) {
 		fuse_session_unmount(e->session);
@@ -294,7 +306,8 @@ static void fuse_free(struct td_export *x)
 {
 	struct fuse_export *e = td_container_of(x, struct fuse_export, pub);
 
-	fuse_stop(x);
+	e->stopping = true;
+	td_loop_unwatch(&e->watch);
 	if (e->in_flight > 0)
 		e->freed = true;
 	else

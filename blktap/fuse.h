@@ -38,7 +38,6 @@ struct fuse_slot {
 	/* lseek: which end of an extent is looked for; how many steps are left; the next one */
 	bool seek_data;
 	unsigned seek_steps;
-	struct td_timer seek_again;
 
 	SLIST_ENTRY(fuse_slot) link; /* in the free list */
 };
@@ -48,10 +47,12 @@ struct fuse_export {
 	struct td_loop *loop;
 	struct fuse_session *session;
 	struct td_watch watch;
-	char *path;            /* absolute; no symbolic link in it but, at most, none in its last part */
-	bool made_file;        /* by us: removed at the end */
-	bool gone;             /* the kernel hung up: unmounted */
-	bool stopping;         /* no new requests */
+	char *path;     /* absolute; no symbolic link in it but, at most, none in its last part */
+	bool made_file; /* by us: removed at the end */
+	bool gone;      /* the kernel hung up: unmounted */
+	bool stopping;  /* no new requests, but a last look at what is queued already */
+	bool last_look_due;
+	struct td_timer last_look;
 	bool freed;            /* by force, with requests in flight: the last one frees */
 	struct timespec since; /* all the times that the file shows */
 
