@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# block-attach, block-detach, block-list.
+sbin_PROGRAMS += tools/block-attach tools/block-detach tools/block-list
+
+noinst_LIBRARIES += tools/attach/libattach.a
+tools_attach_libattach_a_SOURCES = \
+	tools/attach/args.c \
+	tools/attach/attach.h \
+	tools/attach/daemon.c \
+	tools/attach/holders.c \
+	tools/attach/loopdev.c \
+	tools/attach/names.c \
+	tools/attach/partitions.c \
+	tools/attach/record.c \
+	tools/attach/undo.c \
+	tools/attach/util.c
+
+tools_attach_libattach_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
+
+ATTACH_LIBS = tools/attach/libattach.a blktap/libctl.a drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS)
+
+tools_block_attach_SOURCES = tools/attach/block-attach.c
+tools_block_attach_LDADD = $(ATTACH_LIBS)
+tools_block_detach_SOURCES = tools/attach/block-detach.c
+tools_block_detach_LDADD = $(ATTACH_LIBS)
+tools_block_list_SOURCES = tools/attach/block-list.c
+tools_block_list_LDADD = $(ATTACH_LIBS)
+
+EXTRA_DIST += tools/attach/README.md
+
+dist_man_MANS += man/block-attach.8 man/block-detach.8 man/block-list.8
+dist_bashcompletion_DATA += \
+	tools/completions/block-attach \
+	tools/completions/block-detach \
+	tools/completions/block-list
