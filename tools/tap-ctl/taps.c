@@ -8,7 +8,7 @@
 #include "minor.h"
 #include "taps.h"
 
-#define INFO_TIMEOUT_MS 10000
+#define INFO_TIMEOUT_MS 3000 /* of each daemon: one that hangs holds up the list that long */
 
 static int taps_add(struct taps *t, const struct tap *row)
 {
