@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 noinst_HEADERS = \
 	include/blktap/base.h \
 	include/blktap/co.h \

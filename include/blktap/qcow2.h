@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The qcow2 format, versions 2 and 3: bytes to struct and back, geometry, and every check that one structure and the
- * header allow.  Pure: no descriptor, no allocation, no log, no yield.  The driver is drivers/qcow2/.
+ * The qcow2 format, versions 2 and 3: bytes to struct and back, geometry, and every check that one structure
+ * and the header allow.  Pure: no descriptor, no allocation, no log, no yield.  The driver is drivers/qcow2/.
  *
- * Everything decoded here comes from a file somebody else wrote.  -EUCLEAN: it breaks the format.  -ENOTSUP: valid,
- * not ours, and the sentence names the feature.  Nothing else is returned but 0, except where said.  A ret_err may be
- * NULL everywhere.
+ * Everything decoded here comes from a file somebody else wrote.  -EUCLEAN: it breaks the format.  -ENOTSUP:
+ * valid, not ours, and the sentence names the feature.  Nothing else is returned but 0, except where said.  A
+ * ret_err may be NULL everywhere.
  *
- * Reserved bits: what QEMU does.  A reserved bit in a table entry alone is no error (the entry says so in `reserved`,
- * for check to count); an offset that is misaligned or cannot be is -EUCLEAN.
+ * Reserved bits: what QEMU does.  A reserved bit in a table entry alone is no error (the entry says so in
+ * `reserved`, for check to count); an offset that is misaligned or cannot be is -EUCLEAN.
  *
  * Source: QEMU docs/interop/qcow2.rst; limits of our own are marked so.
  */
@@ -79,7 +79,7 @@ struct qcow2_geom {
 	uint32_t l2_bits;	   /* log2 of entries in an L2 table */
 	uint32_t refcount_bits;	   /* 1..64 */
 	uint64_t refblock_entries; /* refcounts in one refcount block */
-	uint64_t max_host;	   /* host offsets are below this: 2^56 by the L2 entry, less by the reftable limit */
+	uint64_t max_host;	   /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
 	uint32_t compressed_off_bits; /* of a compressed descriptor: bits of the host offset */
 };
 
@@ -90,27 +90,28 @@ struct qcow2_ext {
 };
 
 /*
- * Decode and check the fixed header.  buf holds the first len bytes of the file (>= QCOW2_HEADER_KNOWN, or the whole
- * file).  Checks version, cluster_bits, refcount_order, header_len, crypt, that the compression type agrees with its
- * bit, the backing name's place in the first cluster, sizes and limits, alignment of every table offset, that no two
- * tables overlap, that L1 is large enough for size.  Takes any incompatible bit and any known method of encryption:
- * see qcow2_header_supported.  Does not look at extensions.
+ * Decode and check the fixed header.  buf holds the first len bytes of the file (>= QCOW2_HEADER_KNOWN, or
+ * the whole file).  Checks version, cluster_bits, refcount_order, header_len, crypt, that the compression
+ * type agrees with its bit, the backing name's place in the first cluster, sizes and limits, alignment of
+ * every table offset, that no two tables overlap, that L1 is large enough for size.  Takes any incompatible
+ * bit and any known method of encryption: see qcow2_header_supported.  Does not look at extensions.
  *
- * Unknown fields between byte 112 and header_len are no error: what must not be ignored has an incompatible bit.
+ * Unknown fields between byte 112 and header_len are no error: what must not be ignored has an incompatible
+ * bit.
  */
 TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err);
 
 /*
- * Write the fixed header's known fields.  Bytes between the last known field and h->header_len stay as they are in buf:
- * zeros in a new image, unknown fields that a rewrite must keep in an old one.  Returns the header's length, 72 or
- * h->header_len; 0, and nothing is written, if that is more than len.
+ * Write the fixed header's known fields.  Bytes between the last known field and h->header_len stay as they
+ * are in buf: zeros in a new image, unknown fields that a rewrite must keep in an old one.  Returns the
+ * header's length, 72 or h->header_len; 0, and nothing is written, if that is more than len.
  */
 size_t qcow2_header_encode(const struct qcow2_header *h, void *buf, size_t len);
 
 /*
- * Refuse what we cannot handle, by name: incompatible bits outside `supported` (our names for the bits we know, else
- * those of the feature name table in names/names_len, if there is one; what is not printable becomes '?'),
- * encryption, a compression type not built in.
+ * Refuse what we cannot handle, by name: incompatible bits outside `supported` (our names for the bits we
+ * know, else those of the feature name table in names/names_len, if there is one; what is not printable
+ * becomes '?'), encryption, a compression type not built in.
  */
 TD_CHECK int qcow2_header_supported(const struct qcow2_header *h, uint64_t supported, const void *names,
 				    size_t names_len, struct td_err *ret_err);
@@ -119,9 +120,9 @@ TD_CHECK int qcow2_header_supported(const struct qcow2_header *h, uint64_t suppo
 void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret);
 
 /*
- * Step through the header extensions in buf (the first cluster, or as much of it as len says).  *pos starts at
- * h->header_len (72 for v2).  1: *ret is the next one; 0: end; -EUCLEAN: an extension runs past the area, which ends
- * at the backing name, the cluster's end or len, whichever is first.
+ * Step through the header extensions in buf (the first cluster, or as much of it as len says).  *pos starts
+ * at h->header_len (72 for v2).  1: *ret is the next one; 0: end; -EUCLEAN: an extension runs past the area,
+ * which ends at the backing name, the cluster's end or len, whichever is first.
  */
 TD_CHECK int qcow2_ext_next(const struct qcow2_header *h, const void *buf, size_t len, size_t *pos,
 			    struct qcow2_ext *ret, struct td_err *ret_err);
@@ -161,16 +162,16 @@ struct qcow2_l2e {
 	bool copied;	     /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
 	bool reserved;	     /* a bit is set that must be clear */
 	uint64_t host_off;   /* ZERO_ALLOC, DATA: cluster; PACKED: first byte, any alignment */
-	uint64_t packed_len; /* PACKED: bytes from host_off that may hold it: up to the end of its last 512-byte sector */
+	uint64_t packed_len; /* PACKED: bytes from host_off to the end of its last 512-byte sector */
 };
 
 /*
- * version: 2 has no zero flag (-EUCLEAN if set, as in QEMU).  What a decoded entry points at is not in the first cluster,
- * ends at or below max_host, and is aligned to clusters unless PACKED.  An offset of 0 with COPIED set is a HOLE: it
- * means more only with an external data file.
+ * version: 2 has no zero flag (-EUCLEAN if set, as in QEMU).  What a decoded entry points at is not in the
+ * first cluster, ends at or below max_host, and is aligned to clusters unless PACKED.  An offset of 0 with
+ * COPIED set is a HOLE: it means more only with an external data file.
  */
 TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw, struct qcow2_l2e *ret);
-/* `reserved` is not written: an encoded entry is clean.  PACKED: packed_len as decoded, or the exact bytes used. */
+/* `reserved` is not written: an entry comes out clean.  packed_len: as decoded, or the exact bytes used. */
 uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
 
 /* A refcount table entry.  host_off is meaningful only if present. */
@@ -182,7 +183,7 @@ struct qcow2_reftable_entry {
 
 TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_reftable_entry *ret);
 
-/* Refcount number idx in a refcount block (idx < refblock_entries); any width, big-endian, low bits first below 8. */
+/* Refcount number idx (< refblock_entries) of a block; any width, big-endian, low bits first below 8. */
 uint64_t qcow2_refcount_get(const struct qcow2_geom *g, const void *block, uint64_t idx);
 /* -ERANGE: the value does not fit the width (unchanged then). */
 TD_CHECK int qcow2_refcount_set(const struct qcow2_geom *g, void *block, uint64_t idx, uint64_t value);
@@ -198,28 +199,29 @@ struct qcow2_snapshot {
 	uint64_t vm_state_size;
 	bool has_disk_size;
 	uint64_t disk_size; /* if not has_disk_size (version 2 entries): the image's */
-	size_t entry_len;   /* bytes of the whole entry, padded to 8; the padding may be past len in the last entry */
+	size_t entry_len;   /* padded to 8; the last entry's padding may be past len */
 };
 
 /*
- * buf: the table from this entry on, len bytes of it; QCOW2_MAX_SNAPSHOT_ENTRY, or as many as the file has, are always
- * enough.  -EUCLEAN: the entry does not fit in len, or its L1 is misplaced or larger than QCOW2_MAX_L1_BYTES.
- * -ENOTSUP: more than QCOW2_MAX_SNAPSHOT_EXTRA bytes of extra data.
+ * buf: the table from this entry on, len bytes of it; QCOW2_MAX_SNAPSHOT_ENTRY, or as many as the file has,
+ * are always enough.  -EUCLEAN: the entry does not fit in len, or its L1 is misplaced or larger than
+ * QCOW2_MAX_L1_BYTES. -ENOTSUP: more than QCOW2_MAX_SNAPSHOT_EXTRA bytes of extra data.
  */
-TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len, struct qcow2_snapshot *ret);
+TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len,
+				   struct qcow2_snapshot *ret);
 
 /* ---- compressed clusters ---- */
 
 /*
- * Inflate one cluster: exactly out_len bytes, whatever follows in the input.  -EUCLEAN: not valid data, or too little.
- * -ENOTSUP: zstd is not built in.  -ENOMEM.  Allocates inside zlib/zstd only, under 300 KiB whatever the input says.
- * Thread-safe; takes up to a few milliseconds: call it on the worker pool.
+ * Inflate one cluster: exactly out_len bytes, whatever follows in the input.  -EUCLEAN: not valid data, or
+ * too little. -ENOTSUP: zstd is not built in.  -ENOMEM.  Allocates inside zlib/zstd only, under 300 KiB
+ * whatever the input says. Thread-safe; takes up to a few milliseconds: call it on the worker pool.
  */
 TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
 
 /*
- * Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if they do not fit in out_len
- * or are not fewer than in_len.  -ENOTSUP, -ENOMEM as above.
+ * Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if they do not fit
+ * in out_len or are not fewer than in_len.  -ENOTSUP, -ENOMEM as above.
  */
 TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
 
@@ -227,17 +229,18 @@ TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t 
 
 struct qcow2_layout {
 	uint64_t reftable_off, refblock_off, l1_off;
-	uint64_t refblocks; /* contiguous ones from refblock_off on: small clusters with a large L1 need more than one */
+	uint64_t refblocks; /* from refblock_off on; small clusters with a large L1 need several */
 	uint64_t end;	    /* bytes of the file at first; every cluster below has refcount 1 */
 };
 
 /*
- * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order, compression
- * and feature bits are set; everything else follows (the backing name is the caller's).  The incompatible bit for the
- * compression type is set here.  Layout: header | refcount table | refcount blocks | L1.
+ * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order,
+ * compression and feature bits are set; everything else follows (the backing name is the caller's).  The
+ * incompatible bit for the compression type is set here.  Layout: header | refcount table | refcount blocks |
+ * L1.
  *
- * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do.  -EINVAL: a value out of
- * its range, or one that version 2 does not have.
+ * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do.  -EINVAL: a
+ * value out of its range, or one that version 2 does not have.
  */
 TD_CHECK int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Fuzz target: a qcow2 header and its extensions.  Input: the first bytes of a file.  What decodes must encode to the
- * same bytes, and stepping through the extensions must end, inside the buffer.
+ * Fuzz target: a qcow2 header and its extensions.  Input: the first bytes of a file.  What decodes must
+ * encode to the same bytes, and stepping through the extensions must end, inside the buffer.
  */
 #include "fuzz.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Fuzz target: compressed clusters.  Input: method, log2 of the output's length beyond 9 (a byte each), six unused,
- * then the compressed bytes.  The buffers are exactly as long as they say, so that a sanitizer sees a step beyond.
+ * Fuzz target: compressed clusters.  Input: method, log2 of the output's length beyond 9 (a byte each), six
+ * unused, then the compressed bytes.  The buffers are exactly as long as they say, so that a sanitizer sees a
+ * step beyond.
  */
 #include "fuzz.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Fuzz target: table entries and refcounts.  Input: cluster bits, refcount order, version (a byte each), five unused,
- * then entries of 8 bytes.  What decodes lies where something can lie, and survives encoding.
+ * Fuzz target: table entries and refcounts.  Input: cluster bits, refcount order, version (a byte each), five
+ * unused, then entries of 8 bytes.  What decodes lies where something can lie, and survives encoding.
  */
 #include "fuzz.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Writes the seeds of the corpora: make-corpus DIR, with DIR/header, tables, snapshots, inflate there.  Run by hand when
- * a format gets a new structure; what it wrote is in corpus/.
+ * Writes the seeds of the corpora: make-corpus DIR, with DIR/header, tables, snapshots, inflate there.  Run
+ * by hand when a format gets a new structure; what it wrote is in corpus/.
  */
 #include <stdio.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Runs a fuzz target without libFuzzer: each file of its corpus as it is, cut off at every length, and with every byte
- * changed in a few ways.  Takes files as arguments instead, to replay what a fuzzer found.
+ * Runs a fuzz target without libFuzzer: each file of its corpus as it is, cut off at every length, and with
+ * every byte changed in a few ways.  Takes files as arguments instead, to replay what a fuzzer found.
  */
 #include <dirent.h>
 #include <limits.h>

@@ -21,7 +21,13 @@ skip()
 }
 
 command -v "$clang" >/dev/null || skip "$clang is not installed"
-echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n); int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n > 9; }' >"$tmp/try.c"
+cat >"$tmp/try.c" <<'END'
+int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long size);
+int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long size)
+{
+	return size > 9 && data[9] == 9;
+}
+END
 "$clang" -fsanitize=fuzzer,address,undefined -o "$tmp/try" "$tmp/try.c" 2>/dev/null || skip "$clang has no libFuzzer"
 
 flags="-std=gnu17 -D_GNU_SOURCE -O1 -g -I. -I$src/include -fsanitize=address,undefined -fno-sanitize-recover=all"

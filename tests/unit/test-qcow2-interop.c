@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The codec against QEMU: what qemu-img writes decodes, walks and encodes again to the same bytes; what our layout and
- * encoders make is clean to qemu-img check.  Skipped where qemu-img is not installed.
+ * The codec against QEMU: what qemu-img writes decodes, walks and encodes again to the same bytes; what our
+ * layout and encoders make is clean to qemu-img check.  Skipped where qemu-img is not installed.
  */
 #include "config.h"
 
