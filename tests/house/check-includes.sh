@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # check-includes.sh [TOP [BUILD]]: who may include and call whom.
 #
-#  - a file includes "x.h" only from its own folder, <blktap/x.h> only as the table below allows its room
+#  - a file includes "x.h" only from its own folder (tools/ also from tools/common/), <blktap/x.h> only as the table below allows its room
 #  - headers do not include each other in a circle
 #  - in the objects of BUILD (default: the current folder; none there: not checked): functions call only downward
 #    between rooms, and files of one room do not call each other in a circle
@@ -128,6 +128,12 @@ check_private()
 	local file=$1 line=$2 name=$3
 	case $name in
 	config.h) return ;;
+	tools/common/*) # what the commands share
+		case $file in
+		tools/*) [ -f "$name" ] || say "$file:$line: there is no $name" ;;
+		*) say "$file:$line: \"$name\" is for tools/ only" ;;
+		esac
+		;;
 	*/*) say "$file:$line: \"$name\" is in another folder: its public face is in include/" ;;
 	*) [ -f "${file%/*}/$name" ] || say "$file:$line: \"$name\" is not beside the file" ;;
 	esac
