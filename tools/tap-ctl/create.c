@@ -8,10 +8,10 @@
 
 #include <stdio.h>
 
+#include "../common/diskspec.h"
+#include "../common/print.h"
 #include "minor.h"
 #include "steps.h"
-#include "tools/common/diskspec.h"
-#include "tools/common/print.h"
 #include "verbs.h"
 
 struct create_args {
@@ -37,7 +37,8 @@ static void undo(const struct creation *c)
 		td_error("minor %d is left behind: %s", c->minor, err.msg);
 }
 
-static int create(struct creation *c, const struct create_args *args, const char *spec, struct td_err *ret_err)
+static int create(struct creation *c, const struct create_args *args, const char *spec,
+		  struct td_err *ret_err)
 {
 	static const char *const no_args[] = { NULL };
 	int r;

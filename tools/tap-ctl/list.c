@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "../common/diskspec.h"
+#include "../common/print.h"
 #include "taps.h"
-#include "tools/common/diskspec.h"
-#include "tools/common/print.h"
 #include "verbs.h"
 
 struct list_args {
@@ -58,7 +58,8 @@ static bool wanted(const struct tap *row, const struct list_args *args)
 	if (!row->spec)
 		return false;
 	path = split_spec(row->spec, type);
-	return (!args->type || strcmp(args->type, type) == 0) && (!args->file || strcmp(args->file, path) == 0);
+	return (!args->type || strcmp(args->type, type) == 0) &&
+	       (!args->file || strcmp(args->file, path) == 0);
 }
 
 /* ---- the three forms ---- */

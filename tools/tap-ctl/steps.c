@@ -25,8 +25,10 @@ static int call(pid_t pid, json_t *msg, unsigned timeout_ms, struct td_err *ret_
 	const char *cmd = json_string_value(json_object_get(msg, "cmd"));
 
 	if (!msg)
-		return td_err_set(ret_err, -EINVAL, "tapdisk %d: a name that is not UTF-8 cannot be sent, "
-				  "or there is no memory", (int)pid);
+		return td_err_set(ret_err, -EINVAL,
+				  "tapdisk %d: a name that is not UTF-8 cannot be sent, "
+				  "or there is no memory",
+				  (int)pid);
 	td_debug("tapdisk %d: %s", (int)pid, cmd ? cmd : "");
 	return td_ctl_call(pid, msg, timeout_ms, NULL, ret_err);
 }

@@ -140,7 +140,9 @@ static struct tap *row_of_silent_pid(struct taps *t, pid_t pid)
 
 static int join_marker(struct taps *t, const struct minor *m)
 {
-	struct tap alone = { .kind = TAP_MARKER, .pid = -1, .minor = m->minor, .marked = m->pid, .state = -1 };
+	struct tap alone = {
+		.kind = TAP_MARKER, .pid = -1, .minor = m->minor, .marked = m->pid, .state = -1
+	};
 	struct tap *row = row_of_minor(t, m->minor);
 
 	if (!row)
@@ -213,11 +215,12 @@ int taps_find(const struct taps *t, int pid, int minor, const struct tap **ret, 
 static int require_daemon(const struct tap *row, struct td_err *ret_err)
 {
 	if (row->kind == TAP_GONE)
-		return td_err_set(ret_err, -ENOENT, "tapdisk %d is dead; tap-ctl destroy -p %d cleans up", (int)row->pid,
-				  (int)row->pid);
+		return td_err_set(ret_err, -ENOENT, "tapdisk %d is dead; tap-ctl destroy -p %d cleans up",
+				  (int)row->pid, (int)row->pid);
 	if (row->kind == TAP_MARKER)
-		return td_err_set(ret_err, -ENOENT, "no tapdisk has minor %d; tap-ctl destroy -m %d cleans up",
-				  row->minor, row->minor);
+		return td_err_set(ret_err, -ENOENT,
+				  "no tapdisk has minor %d; tap-ctl destroy -m %d cleans up", row->minor,
+				  row->minor);
 	return 0;
 }
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "tools/common/print.h"
+#include "../common/print.h"
 
 /* ---- values ---- */
 

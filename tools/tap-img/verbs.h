@@ -5,7 +5,7 @@
 #ifndef TAP_IMG_VERBS_H
 #define TAP_IMG_VERBS_H
 
-#include "tools/common/cli.h"
+#include "../common/cli.h"
 
 extern const struct cli_cmd create_cmd, info_cmd;
 
