@@ -44,8 +44,7 @@ struct td_loop {
 	int epfd;
 	bool stop;
 	uint64_t now_ns;
-	struct turn *turn; /* in progress, the innermost */
-	unsigned nr_timers;
+	struct turn *turn;                          /* in progress, the innermost */
 	TAILQ_HEAD(td_timer_list, td_timer) timers; /* the next first */
 	TAILQ_HEAD(td_hook_list, td_hook) hooks;
 	sigset_t signals;
@@ -187,7 +186,6 @@ void td_timer_arm(struct td_loop *loop, struct td_timer *t, uint64_t after_ns)
 	if (__builtin_add_overflow(clock_ns(), after_ns, &t->deadline_ns))
 		t->deadline_ns = UINT64_MAX;
 	t->loop = loop;
-	loop->nr_timers++;
 	/* From the end: most timers are armed for the same span, and the newest is then the last. */
 	TAILQ_FOREACH_REVERSE(before, &loop->timers, td_timer_list, link) {
 		if (before->deadline_ns <= t->deadline_ns) {
@@ -203,19 +201,15 @@ void td_timer_cancel(struct td_timer *t)
 	if (!t->loop)
 		return;
 	TAILQ_REMOVE(&t->loop->timers, t, link);
-	t->loop->nr_timers--;
 	t->loop = NULL;
 }
 
-/* A timer that arms itself again must not keep us here: no more than there are now. */
+/* One that arms itself again, even for no time at all, is due after now_ns: arming goes by the clock. */
 static void fire_timers(struct td_loop *loop)
 {
 	struct td_timer *t;
 
-	for (unsigned left = loop->nr_timers; left > 0; left--) {
-		t = TAILQ_FIRST(&loop->timers);
-		if (!t || t->deadline_ns > loop->now_ns)
-			return;
+	while ((t = TAILQ_FIRST(&loop->timers)) && t->deadline_ns < loop->now_ns) {
 		td_timer_cancel(t);
 		t->fn(t);
 	}

@@ -10,7 +10,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -35,6 +37,8 @@ static struct fake {
 	int64_t failure;
 	unsigned max_bytes; /* of one request; 0: no limit */
 	uint64_t disk_size; /* transfers end here */
+	unsigned take_max;  /* of one submit; 0: no limit */
+	bool direct;        /* offsets must be on a sector */
 	/* what it has */
 	char disk[DISK_SIZE];
 	struct td_io *pending[64];
@@ -79,6 +83,8 @@ static void finish(struct td_engine *e, struct td_io *io)
 		io->result = fake.failure;
 	} else if (fake.naughty && draw(8) == 0) {
 		io->result = errors[draw(2)];
+	} else if (fake.direct && io->off % 512) {
+		io->result = -EINVAL;
 	} else {
 		io->result = move_bytes(io);
 	}
@@ -110,6 +116,8 @@ static int fake_submit(struct td_engine *e, struct td_io *const *ios, unsigned n
 		fake.refusals--;
 		return fake.refusal;
 	}
+	if (fake.take_max)
+		n = TD_MIN(n, fake.take_max);
 	if (fake.naughty) {
 		switch (draw(6)) {
 		case 0:
@@ -179,6 +187,7 @@ static int teardown(void **state)
 
 struct transfer {
 	bool write;
+	int fd;
 	uint64_t off;
 	struct td_iov iov;
 };
@@ -187,14 +196,14 @@ static int transfer_run(void *arg)
 {
 	struct transfer *x = arg;
 
-	return x->write ? td_io_writev(engine, -1, x->off, &x->iov)
-			: (int)td_io_readv(engine, -1, x->off, &x->iov);
+	return x->write ? td_io_writev(engine, x->fd, x->off, &x->iov)
+			: (int)td_io_readv(engine, x->fd, x->off, &x->iov);
 }
 
 static int transfer(bool write, uint64_t off, void *buf, size_t len)
 {
 	struct iovec v;
-	struct transfer x = { .write = write, .off = off, .iov = td_iov_buf(&v, buf, len) };
+	struct transfer x = { .fd = -1, .write = write, .off = off, .iov = td_iov_buf(&v, buf, len) };
 
 	return td_loop_call(loop, transfer_run, &x);
 }
@@ -223,6 +232,25 @@ static void read_at_the_end_returns_what_there_is(void **state)
 	assert_int_equal(transfer(false, 940, in, sizeof(in)), 60);
 	assert_int_equal(transfer(false, 1000, in, sizeof(in)), 0);
 	assert_int_equal(transfer(false, 5000, in, sizeof(in)), 0);
+}
+
+/* Some file systems refuse to go on from there, and that is no error of the read. */
+static void end_of_a_file_that_is_not_on_a_sector_is_no_error(void **state)
+{
+	char in[3072];
+	struct iovec v;
+	struct transfer x = { .fd = memfd_create("test-io", MFD_CLOEXEC),
+			      .iov = td_iov_buf(&v, in, sizeof(in)) };
+
+	(void)state;
+	assert_true(x.fd >= 0);
+	assert_int_equal(ftruncate(x.fd, 1000), 0);
+	fake.disk_size = 1000;
+	fake.direct = true;
+	assert_int_equal(td_loop_call(loop, transfer_run, &x), 1000);
+	assert_int_equal(ftruncate(x.fd, 2000), 0); /* here it is not the end, and stays an error */
+	assert_int_equal(td_loop_call(loop, transfer_run, &x), -EINVAL);
+	close(x.fd);
 }
 
 static void write_without_progress_is_enospc(void **state)
@@ -276,7 +304,7 @@ static void error_after_a_short_transfer_is_an_error(void **state)
 	struct td_hook hook = { .fn = later_failure_hook };
 	char buf[100] = { 0 };
 	struct iovec v;
-	struct transfer x = { .write = false, .off = 0, .iov = td_iov_buf(&v, buf, sizeof(buf)) };
+	struct transfer x = { .fd = -1, .write = false, .off = 0, .iov = td_iov_buf(&v, buf, sizeof(buf)) };
 	int r;
 
 	(void)state;
@@ -321,7 +349,7 @@ static void long_vectors_are_cut_to_iov_max(void **state)
 	static struct iovec vec[3 * IOV_MAX];
 	static char buf[3 * IOV_MAX * 2];
 	struct td_iov all = { .vec = vec, .nr = TD_NELEMS(vec), .len = sizeof(buf) };
-	struct transfer x = { .write = true, .off = 3 };
+	struct transfer x = { .fd = -1, .write = true, .off = 3 };
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(buf); i++)
@@ -386,6 +414,19 @@ static void queue_keeps_order_and_depth(void **state)
 	assert_int_equal(engine->nr_requests, NR_CO);
 	assert_int_equal(engine->nr_submits, NR_CO / fake.depth);
 	assert_int_equal(engine->in_flight, 0);
+}
+
+static void short_submits_keep_the_order(void **state)
+{
+	struct job jobs[NR_CO];
+
+	(void)state;
+	fake.take_max = 3;
+	run_all(jobs);
+	for (unsigned i = 0; i < NR_CO; i++) {
+		assert_int_equal(jobs[i].result, 0);
+		assert_int_equal(fake.order[i], i * CO_BYTES);
+	}
 }
 
 static void completions_inside_submit_are_fine(void **state)
@@ -494,6 +535,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(short_transfers_go_on_with_the_rest),
 		TEST(read_at_the_end_returns_what_there_is),
+		TEST(end_of_a_file_that_is_not_on_a_sector_is_no_error),
 		TEST(write_without_progress_is_enospc),
 		TEST(more_than_was_asked_for_is_eio),
 		TEST(errors_come_back_unchanged),
@@ -502,6 +544,7 @@ int main(void)
 		TEST(refusal_with_nothing_in_flight_is_tried_again),
 		TEST(long_vectors_are_cut_to_iov_max),
 		TEST(queue_keeps_order_and_depth),
+		TEST(short_submits_keep_the_order),
 		TEST(completions_inside_submit_are_fine),
 		TEST(error_of_submit_is_the_first_requests_alone),
 		TEST(nothing_is_lost_over_a_naughty_kernel),

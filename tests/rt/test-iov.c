@@ -51,6 +51,8 @@ static void check_window(const struct td_iov *iov, const unsigned char *want)
 	unsigned count = td_iov_count(iov);
 	size_t at = 0;
 
+	if (iov->skip > 0)
+		assert_true(iov->skip < iov->vec[0].iov_len);
 	td_iov_to_buf(iov, got);
 	assert_memory_equal(got, want, iov->len);
 	assert_int_equal(td_iov_fill(iov, out, PIECES), count);

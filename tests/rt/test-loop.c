@@ -412,6 +412,37 @@ static void stop_before_run_is_not_lost(void **state)
 	td_loop_run(loop);
 }
 
+static void stop_in_coroutine(void *arg)
+{
+	(void)arg;
+	td_co_pause();
+	td_loop_stop(loop);
+}
+
+static void stop_in_a_coroutine_does_not_sleep_first(void **state)
+{
+	(void)state;
+	assert_int_equal(td_co_start(stop_in_coroutine, NULL), 0);
+	td_loop_run(loop);
+}
+
+static unsigned stop_in_hook(struct td_hook *h)
+{
+	(void)h;
+	td_loop_stop(loop);
+	return 0;
+}
+
+static void stop_in_a_hook_does_not_sleep_first(void **state)
+{
+	struct td_hook h = { .fn = stop_in_hook };
+
+	(void)state;
+	td_loop_hook(loop, &h);
+	td_loop_run(loop);
+	td_loop_unhook(loop, &h);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -431,6 +462,8 @@ int main(void)
 		TEST(signals_arrive_and_stop_the_loop),
 		TEST(interrupted_wait_is_no_event),
 		TEST(stop_before_run_is_not_lost),
+		TEST(stop_in_a_coroutine_does_not_sleep_first),
+		TEST(stop_in_a_hook_does_not_sleep_first),
 	};
 
 	alarm(60); /* a loop that sleeps for ever is a failure, too */

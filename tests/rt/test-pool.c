@@ -172,6 +172,45 @@ static void without_threads_the_caller_does_the_work(void **state)
 	assert_true(pthread_equal(who, pthread_self()));
 }
 
+static pthread_barrier_t barrier;
+
+static int meet(void *arg)
+{
+	int r = pthread_barrier_wait(&barrier);
+
+	(void)arg;
+	return r == PTHREAD_BARRIER_SERIAL_THREAD ? 0 : -r;
+}
+
+static int run_meet(void *arg)
+{
+	return td_pool_run(pool, meet, arg);
+}
+
+static int run_three_that_meet(void *arg)
+{
+	struct td_join j = { 0 };
+
+	for (unsigned i = 0; i < 3; i++)
+		td_join_start(&j, run_meet, arg);
+	return td_join_wait(&j);
+}
+
+/* One idle worker is there; were it counted for each of the three, they would wait for each other for ever. */
+static void a_burst_gets_a_thread_each(void **state)
+{
+	int value = 0;
+
+	(void)state;
+	alarm(60);
+	assert_int_equal(td_loop_call(loop, run_one, &value), 0);
+	usleep(2000);
+	assert_int_equal(pthread_barrier_init(&barrier, NULL, 3), 0);
+	assert_int_equal(td_loop_call(loop, run_three_that_meet, NULL), 0);
+	pthread_barrier_destroy(&barrier);
+	alarm(0);
+}
+
 static int nothing(void *arg)
 {
 	(void)arg;
@@ -213,6 +252,7 @@ int main(void)
 		TEST(results_come_back_and_work_is_parallel),
 		TEST(workers_block_signals_and_the_loop_does_not),
 		TEST(done_runs_on_the_loop_and_may_free_its_work),
+		TEST(a_burst_gets_a_thread_each),
 		TEST(no_wake_up_is_lost),
 	};
 
