@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The header: read at open, and the few moments at which it changes.
+ *
+ * Only the first sector is ever rewritten, and in it only the fields we know, so extensions, unknown fields and the
+ * backing name stay as they are.  One sector is written whole or not at all; but a write that *failed* leaves open
+ * which of the two is on the disk.  Then the old header is written again before anything else may be
+ * (qcow2_header_settle): until that succeeds, tables that only one of the two headers names must not change.
+ */
+#include "qcow2-int.h"
+
+#define HEADER_LEN_AT 100
+#define SUPPORTED     (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION)
+
+static int write_sector0(struct qcow2 *q, const struct qcow2_header *h)
+{
+	uint8_t sector[QCOW2_SECTOR];
+	struct qcow2_header known = *h;
+	int r;
+
+	/* The codec leaves alone what lies behind the fields it knows, even where the header is longer than this. */
+	memcpy(sector, q->sector0, sizeof(sector));
+	known.header_len = TD_MIN(h->header_len, (uint32_t)sizeof(sector));
+	if (qcow2_header_encode(&known, sector, sizeof(sector)) == 0)
+		return -EINVAL;
+	if (h->version >= 3)
+		td_put_be32(sector + HEADER_LEN_AT, h->header_len);
+	r = td_image_pwrite(q->child, 0, sector, sizeof(sector), 0);
+	if (r == 0)
+		r = td_image_flush(q->child);
+	if (r == 0)
+		memcpy(q->sector0, sector, sizeof(sector));
+	return r;
+}
+
+static int settle_locked(struct qcow2 *q)
+{
+	int r;
+
+	if (!q->header_unsure)
+		return 0;
+	r = write_sector0(q, &q->h);
+	if (r == 0)
+		q->header_unsure = false;
+	return r;
+}
+
+static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
+{
+	int r = settle_locked(q);
+
+	if (r == 0)
+		r = td_image_flush(q->child); /* what the new header names is there before it is named */
+	if (r < 0)
+		return r;
+	q->header_unsure = true;
+	r = write_sector0(q, h);
+	if (r < 0)
+		return r;
+	q->header_unsure = false;
+	q->h = *h;
+	return 0;
+}
+
+int qcow2_header_settle(struct qcow2 *q)
+{
+	if (!q->header_unsure)
+		return 0;
+	td_co_guard(&q->header_lock);
+	return settle_locked(q);
+}
+
+int qcow2_header_switch(struct qcow2 *q, const struct qcow2_header *h)
+{
+	td_co_guard(&q->header_lock);
+	return switch_locked(q, h);
+}
+
+/*
+ * Autoclear bits say of some extension that it agrees with the contents.  We keep none of these (dirty bitmaps) up to
+ * date, so they go before the first change.
+ */
+int qcow2_begin_write_slow(struct qcow2 *q)
+{
+	struct qcow2_header h;
+	int r = 0;
+
+	td_co_guard(&q->header_lock);
+	h = q->h;
+	h.autoclear = 0;
+	if (q->h.autoclear != 0)
+		r = switch_locked(q, &h);
+	if (r == 0)
+		q->autoclear_done = true;
+	return r;
+}
+
+int qcow2_begin_alloc(struct qcow2 *q)
+{
+	struct qcow2_header h;
+	int r = 0;
+
+	if (!q->lazy || q->dirty_marked)
+		return 0;
+	td_co_guard(&q->header_lock);
+	h = q->h;
+	h.incompatible |= QCOW2_INCOMPAT_DIRTY;
+	if (!q->dirty_marked)
+		r = switch_locked(q, &h);
+	if (r == 0)
+		q->dirty_marked = true;
+	return r;
+}
+
+int qcow2_corrupt(struct qcow2 *q)
+{
+	struct qcow2_header h;
+
+	if (q->im->read_only || q->im->frozen)
+		return -EUCLEAN;
+	/* First: from here on nothing is written through tables that cannot be trusted. */
+	td_image_freeze(q->im);
+	if (q->h.version < 3)
+		return -EUCLEAN; /* no place for the mark */
+	td_co_guard(&q->header_lock);
+	h = q->h;
+	h.incompatible |= QCOW2_INCOMPAT_CORRUPT;
+	td_ignore(switch_locked(q, &h)); /* unmarked it is still frozen; the request fails with the reason */
+	return -EUCLEAN;
+}
+
+/* ---- reading it ---- */
+
+/* The backing file's name and format, and the feature names for an error sentence. */
+static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct qcow2_ext *ret_names,
+			struct td_err *ret_err)
+{
+	struct qcow2_ext e;
+	size_t pos = q->h.version == 2 ? QCOW2_HEADER_V2 : q->h.header_len;
+	int r;
+
+	while ((r = qcow2_ext_next(&q->h, buf, len, &pos, &e, ret_err)) > 0) {
+		if (e.type == QCOW2_EXT_FEATURE_NAMES)
+			*ret_names = e;
+		if (e.type == QCOW2_EXT_BACKING_FORMAT && q->h.backing_len > 0 && !q->im->backing_format) {
+			q->im->backing_format = strndup((const char *)e.data, e.len);
+			if (!q->im->backing_format)
+				return -ENOMEM;
+		}
+	}
+	if (r == 0 && q->h.backing_len > 0) {
+		if (!td_in_range(q->h.backing_off, q->h.backing_len, len))
+			return td_err_set(ret_err, -EUCLEAN, "the backing file's name is outside the file");
+		q->im->backing_path = strndup((const char *)buf + q->h.backing_off, q->h.backing_len);
+		if (!q->im->backing_path)
+			return -ENOMEM;
+	}
+	return r;
+}
+
+static int check_supported(struct qcow2 *q, const struct qcow2_ext *names, struct td_err *ret_err)
+{
+	bool corrupt = q->h.incompatible & QCOW2_INCOMPAT_CORRUPT;
+	int r = qcow2_header_supported(&q->h, SUPPORTED, names->data, names->len, ret_err);
+
+	if (r < 0)
+		return r;
+	if (corrupt && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
+		return td_err_set(ret_err, -EUCLEAN,
+				  "the image is marked corrupt: open it read-only to save what is there, "
+				  "or repair it (tap-img check -r all, qemu-img check -r all)");
+	return 0;
+}
+
+static int load_cluster0(struct qcow2 *q, uint8_t *buf, size_t len, struct td_err *ret_err)
+{
+	struct qcow2_ext names = { 0 };
+	int r = td_image_pread(q->child, 0, buf, len, TD_EXACT);
+
+	if (r == 0)
+		r = read_strings(q, buf, len, &names, ret_err);
+	if (r == 0)
+		r = check_supported(q, &names, ret_err);
+	return r;
+}
+
+int qcow2_header_load(struct qcow2 *q, struct td_err *ret_err)
+{
+	uint64_t size = q->child->size;
+	uint8_t *buf;
+	size_t len;
+	int r;
+
+	if (size < QCOW2_HEADER_V2)
+		return td_err_set(ret_err, -EUCLEAN, "the file is too short for a qcow2 header");
+	r = td_image_pread(q->child, 0, q->sector0, TD_MIN(size, sizeof(q->sector0)), TD_EXACT);
+	if (r < 0)
+		return td_err_set(ret_err, r, "cannot read the header: %s", strerror(-r));
+	r = qcow2_header_decode(q->sector0, TD_MIN(size, sizeof(q->sector0)), &q->h, ret_err);
+	if (r < 0)
+		return r;
+	qcow2_geom_of(&q->h, &q->g);
+	len = TD_MIN(size, q->g.cluster_size);
+	buf = td_buf_alloc(len);
+	if (!buf)
+		return td_err_set(ret_err, -ENOMEM, "no memory for the header");
+	if (ret_err)
+		ret_err->msg[0] = '\0';
+	r = load_cluster0(q, buf, len, ret_err);
+	if (r < 0 && ret_err && ret_err->msg[0] == '\0')
+		r = td_err_set(ret_err, r, "cannot read the header: %s", strerror(-r));
+	td_buf_free(buf, len);
+	return r;
+}

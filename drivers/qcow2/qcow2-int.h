@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the files of the qcow2 driver share.  Nothing outside this folder includes it (tests may).
+ *
+ * Names: guest_off is a byte of the virtual disk, host_off a byte of the child image; "cluster" alone is a number of
+ * a host cluster (host_off / cluster size).  "May yield" is said where it is so; everything else runs to its end
+ * without another coroutine in between, which is what the order on disk rests on (qcow2-commit.c).
+ *
+ * Locks, in the order in which they are taken:
+ *	ranges       bytes of the guest.  Shared: reads, and writes into clusters that we own.  Exclusive, on whole
+ *	             clusters: whatever changes the mapping.
+ *	alloc_lock   refcounts, the refcount table, the L1 table, the end of the file.
+ *	commit       one at a time (qcow2_commit).  Takes neither of those above.
+ *	header_lock  the header sector.
+ */
+#ifndef QCOW2_INT_H
+#define QCOW2_INT_H
+
+#include <blktap/image.h>
+#include <blktap/qcow2.h>
+
+#define QCOW2_SECTOR                 512u
+#define QCOW2_SLICE_MAX              4096u
+#define QCOW2_CACHE_MIN_SLICES       8u
+#define QCOW2_L2_CACHE_DEFAULT       (2ull << 20)
+#define QCOW2_REFCOUNT_CACHE_DEFAULT (256ull << 10)
+#define QCOW2_PARALLEL               8u /* child requests of one guest request, or of one step of a commit, at a time */
+#define QCOW2_FREES_MAX              4096u /* pending runs that ask for a commit */
+
+struct qcow2;
+
+/* ---- qcow2-cache.c: slices of L2 tables and refcount blocks ---- */
+
+struct qcow2_slice {
+	uint64_t host_off;
+	uint8_t *data; /* as on disk, big-endian */
+	unsigned pins; /* whoever waits for it, or writes it back: it stays */
+	int error;     /* of the load */
+	bool loading, dirty, used;
+	bool dead; /* no longer in the table: goes with the last pin */
+	struct td_waitq waiters;
+	struct qcow2_slice *hash_next;
+	TAILQ_ENTRY(qcow2_slice) link;       /* clock, or the free list */
+	TAILQ_ENTRY(qcow2_slice) dirty_link; /* while dirty */
+};
+
+TAILQ_HEAD(qcow2_slice_list, qcow2_slice);
+
+struct qcow2_cache {
+	struct qcow2 *q;
+	size_t slice_size;
+	unsigned limit, nr, nr_dirty;
+	unsigned hash_bits;
+	struct qcow2_slice **hash;
+	struct qcow2_slice_list clock, dirty, unused;
+	void *chunks; /* memory of the slices; grows with use, given back at close */
+};
+
+TD_CHECK int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes);
+void qcow2_cache_done(struct qcow2_cache *c);
+
+/*
+ * The slice at host_off (a multiple of the slice size).  May yield.  The pointer is good until the caller yields.
+ * -EUCLEAN: past the end of the file.  Anything else: of the read, or of a commit that was to make room.
+ */
+TD_CO TD_CHECK int qcow2_cache_get(struct qcow2_cache *c, uint64_t host_off, struct qcow2_slice **ret);
+
+/* The same without yielding; NULL: not here. */
+struct qcow2_slice *qcow2_cache_peek(struct qcow2_cache *c, uint64_t host_off);
+
+void qcow2_cache_mark(struct qcow2_cache *c, struct qcow2_slice *s);   /* changed in memory */
+void qcow2_cache_remark(struct qcow2_cache *c, struct qcow2_slice *s); /* a commit failed: still changed */
+void qcow2_cache_unmark(struct qcow2_cache *c, struct qcow2_slice *s);
+void qcow2_cache_unpin(struct qcow2_cache *c, struct qcow2_slice *s);
+
+/* The cluster at host_off changes its meaning: no slice of it may be found again. */
+void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host_off, uint64_t len);
+
+/* ---- qcow2-table.c: the two tables that are wholly in memory ---- */
+
+struct qcow2_table {
+	uint64_t host_off;
+	size_t nr;      /* entries */
+	size_t bytes;   /* of raw: nr * 8, rounded up to sectors */
+	uint8_t *raw;   /* as on disk */
+	uint8_t *dirty; /* one a sector */
+	size_t nr_dirty;
+};
+
+TD_CO TD_CHECK int qcow2_table_load(struct qcow2 *q, uint64_t host_off, uint64_t nr, struct qcow2_table *ret);
+TD_CHECK int qcow2_table_new(uint64_t nr, struct qcow2_table *ret); /* all zero, nowhere on disk */
+void qcow2_table_done(struct qcow2_table *t);
+uint64_t qcow2_table_get(const struct qcow2_table *t, uint64_t idx);
+void qcow2_table_set(struct qcow2_table *t, uint64_t idx, uint64_t raw);
+
+/* ---- qcow2-overlap.c: where metadata is ---- */
+
+/* A set of cluster numbers. */
+struct qcow2_set {
+	uint64_t *slot; /* cluster + 1; 0: empty */
+	size_t nr_slots, nr;
+};
+
+void qcow2_set_done(struct qcow2_set *s);
+TD_CHECK int qcow2_set_add(struct qcow2_set *s, uint64_t cluster); /* 1: new, 0: was there; -ENOMEM */
+void qcow2_set_del(struct qcow2_set *s, uint64_t cluster);
+bool qcow2_set_has(const struct qcow2_set *s, uint64_t cluster);
+
+TD_CO TD_CHECK int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err);
+TD_CHECK int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len);
+void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len);
+
+/* May guest data lie there?  It starts inside the file and touches no metadata. */
+bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t len);
+
+/* ---- qcow2-frees.c: clusters whose last pointer is dropped in memory, not yet on disk ---- */
+
+struct qcow2_free_run {
+	uint64_t cluster, nr; /* one reference less for each */
+};
+
+struct qcow2_free_chunk {
+	STAILQ_ENTRY(qcow2_free_chunk) link;
+	unsigned nr;
+	struct qcow2_free_run run[62];
+};
+
+struct qcow2_frees {
+	STAILQ_HEAD(, qcow2_free_chunk) chunks;
+	size_t nr;    /* runs */
+	size_t spare; /* runs that can be added without memory */
+};
+
+void qcow2_frees_init(struct qcow2_frees *f);
+void qcow2_frees_done(struct qcow2_frees *f);
+TD_CHECK int qcow2_frees_reserve(struct qcow2_frees *f, size_t nr);
+void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr); /* within what was reserved */
+void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from);    /* from is empty afterwards */
+
+/* Give back what is ready: punch, then count down.  May yield. */
+TD_CO TD_CHECK int qcow2_frees_reap(struct qcow2 *q);
+
+/* ---- the driver's state ---- */
+
+struct qcow2_snap {
+	uint64_t l1_off;
+	uint32_t l1_size;
+};
+
+struct qcow2_committer;
+struct qcow2_packed;
+
+struct qcow2 {
+	struct td_image *im;
+	struct td_image *child;
+	struct qcow2_header h;
+	struct qcow2_geom g;
+
+	struct td_mutex header_lock;
+	uint8_t sector0[QCOW2_SECTOR]; /* of the file, as last read or written */
+	bool header_unsure; /* a write of it failed: the disk may hold either; settled before any other */
+	bool autoclear_done, dirty_marked;
+	bool lazy; /* refcounts need not be on disk before what they count */
+
+	struct qcow2_table l1, reftable;
+	struct qcow2_cache l2, refs;
+	bool l2_depends; /* a dirty L2 entry points at a cluster whose data no barrier has covered yet */
+
+	struct qcow2_set meta;
+	uint32_t nr_snaps;
+	struct qcow2_snap *snaps;
+	uint64_t snap_table_len;
+
+	struct td_ranges ranges;
+	struct td_mutex alloc_lock;
+	uint64_t scan;   /* cluster: no free one is known below */
+	uint64_t end;    /* cluster: none at or above was ever handed out */
+	bool fixed_size; /* the child cannot be made longer (a block device) */
+	bool grown;      /* the child is longer than `end`: cut at close */
+
+	struct qcow2_frees pending; /* go with the next commit */
+	struct qcow2_frees ready;   /* dropped on disk: may be counted down */
+	bool reaping;
+
+	bool committing;
+	STAILQ_HEAD(, qcow2_committer) committers; /* wait for the next one */
+	bool background_asked;
+	unsigned background; /* coroutines of our own */
+	struct td_waitq background_done;
+
+	struct qcow2_packed *packed;
+};
+
+static inline uint64_t qcow2_cluster_size(const struct qcow2 *q)
+{
+	return q->g.cluster_size;
+}
+
+static inline uint64_t qcow2_cluster_start(const struct qcow2 *q, uint64_t off)
+{
+	return off & ~(q->g.cluster_size - 1);
+}
+
+static inline uint64_t qcow2_in_cluster(const struct qcow2 *q, uint64_t off)
+{
+	return off & (q->g.cluster_size - 1);
+}
+
+/* ---- qcow2-header.c ---- */
+
+TD_CO TD_CHECK int qcow2_header_load(struct qcow2 *q, struct td_err *ret_err);
+
+/* Before the first write of any kind: clears the autoclear bits.  May yield.  Cheap once done. */
+TD_CO TD_CHECK int qcow2_begin_write_slow(struct qcow2 *q);
+static inline int qcow2_begin_write(struct qcow2 *q)
+{
+	return q->autoclear_done ? 0 : qcow2_begin_write_slow(q);
+}
+
+/* Before the first change of metadata: sets the dirty bit where refcounts are lazy.  May yield. */
+TD_CO TD_CHECK int qcow2_begin_alloc(struct qcow2 *q);
+
+/* Make h the header on disk: barrier, one sector, barrier.  -errno: q->h stays, and so it will be on disk. */
+TD_CO TD_CHECK int qcow2_header_switch(struct qcow2 *q, const struct qcow2_header *h);
+
+/* After a failed switch: the old header again.  Nothing else may be written before this succeeded. */
+TD_CO TD_CHECK int qcow2_header_settle(struct qcow2 *q);
+
+/* The image breaks its format: corrupt bit, freeze.  Always -EUCLEAN.  May yield. */
+TD_CO TD_CHECK int qcow2_corrupt(struct qcow2 *q);
+
+/* ---- qcow2-map.c ---- */
+
+struct qcow2_extent {
+	enum qcow2_kind kind;
+	bool owned;          /* DATA, ZERO_ALLOC: may be written in place */
+	uint64_t host_off;   /* DATA, ZERO_ALLOC: of the byte asked for; PACKED: of the stream */
+	uint64_t packed_len; /* PACKED */
+	uint64_t len;        /* guest bytes this answer covers, 1..asked; PACKED: inside one cluster */
+};
+
+/*
+ * Where are the bytes from guest_off on?  Stays inside one L2 slice.  May yield.  The caller holds the range.
+ * 0; -EUCLEAN (the image is frozen then) if an entry breaks the format or points into metadata or past the file's
+ * end; -errno of the read of a table.
+ */
+TD_CO TD_CHECK int qcow2_map(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow2_extent *ret);
+
+/* The same, going on over slices while the answer continues. */
+TD_CO TD_CHECK int qcow2_map_far(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow2_extent *ret);
+
+/* Is all of it in clusters of ours, as far as is known without reading? */
+bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off);
+
+/* Make sure there is an L2 table for guest_off and that it is ours alone.  May yield. */
+TD_CO TD_CHECK int qcow2_l2_own(struct qcow2 *q, uint64_t guest_off);
+
+/* Is there one (shared or not)? */
+TD_CHECK int qcow2_l2_present(struct qcow2 *q, uint64_t guest_off, bool *ret);
+
+/* Guest bytes from guest_off to the end of its L2 slice, and of its L2 table. */
+uint64_t qcow2_to_slice_end(const struct qcow2 *q, uint64_t guest_off);
+uint64_t qcow2_to_table_end(const struct qcow2 *q, uint64_t guest_off);
+
+/*
+ * Point nr clusters from guest_off on, all in one L2 slice of a table that is ours, at something else, and put what
+ * they pointed at among the pending frees: all of it or nothing.  May yield before, not within.
+ *	DATA     host_off and the clusters after it, whose data is written and whose refcount is counted
+ *	ZERO     nothing is kept
+ *	HOLE     nothing is kept
+ *	ZERO_ALLOC  what is there and ours is kept; the others become ZERO
+ */
+TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind,
+				 uint64_t host_off);
+
+/* ---- qcow2-refs.c: all with alloc_lock held ---- */
+
+/* The slice with the refcount of cluster; *ret_idx is its number inside.  *ret NULL: no block, the count is 0. */
+TD_CO TD_CHECK int qcow2_refs_slice(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **ret,
+				    uint64_t *ret_idx);
+TD_CO TD_CHECK int qcow2_refs_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret);
+TD_CO TD_CHECK int qcow2_refs_set(struct qcow2 *q, uint64_t cluster, uint64_t value);
+TD_CO TD_CHECK int qcow2_refs_drop(struct qcow2 *q, uint64_t cluster);
+
+bool qcow2_refs_has_block(const struct qcow2 *q, uint64_t cluster);
+uint64_t qcow2_refs_per_slice(const struct qcow2 *q);
+
+/*
+ * Make a refcount block for `region`, in the free cluster `at`, which lies in that region or in one that has a block.
+ * Where the refcount table is too short for the region it is replaced first, and the block may lie elsewhere or still
+ * be missing: ask again.
+ */
+TD_CO TD_CHECK int qcow2_refs_add_block(struct qcow2 *q, uint64_t region, uint64_t at);
+
+/* ---- qcow2-alloc.c ---- */
+
+struct qcow2_run {
+	uint64_t host_off;
+	uint64_t nr; /* clusters */
+	bool fresh;  /* reads as zeros, now and after a crash, without being written */
+};
+
+/*
+ * Between 1 and want adjacent clusters, counted once each.  May yield.  -ENOSPC, -EFBIG, -errno.
+ * _locked: with alloc_lock held.
+ */
+TD_CO TD_CHECK int qcow2_alloc(struct qcow2 *q, uint64_t want, struct qcow2_run *ret);
+TD_CO TD_CHECK int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, struct qcow2_run *ret);
+
+/* Exactly nr adjacent ones, at the end of the file (a table). */
+TD_CO TD_CHECK int qcow2_alloc_area_locked(struct qcow2 *q, uint64_t nr, struct qcow2_run *ret);
+
+/*
+ * Make the child long enough for clusters below `end`.  -ENOSPC: it cannot grow.  What is added at or above q->end
+ * reads as zeros until it is written.
+ */
+TD_CO TD_CHECK int qcow2_grow_file(struct qcow2 *q, uint64_t end);
+
+/* Clusters below `end` have been handed out: nothing there is fresh any more. */
+void qcow2_end_at(struct qcow2 *q, uint64_t end);
+
+/* Nothing points at them, on disk or in memory, and nothing ever did: free at once.  May yield.  Failing: a leak. */
+TD_CO void qcow2_alloc_undo(struct qcow2 *q, const struct qcow2_run *run);
+TD_CO void qcow2_alloc_undo_locked(struct qcow2 *q, const struct qcow2_run *run);
+
+/* ---- qcow2-commit.c ---- */
+
+#define QCOW2_COMMIT_BARRIER 0x01u /* all that was done before is on stable storage afterwards */
+#define QCOW2_COMMIT_REFS    0x02u /* refcounts too, even where they are lazy */
+
+TD_CO TD_CHECK int qcow2_commit(struct qcow2 *q, unsigned flags);
+
+/* Soon, by a coroutine of our own; errors stay for whoever commits next. */
+void qcow2_commit_soon(struct qcow2 *q);
+TD_CO void qcow2_background_wait(struct qcow2 *q);
+
+/* ---- qcow2-read.c ---- */
+
+TD_CO TD_CHECK int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,
+				unsigned flags);
+TD_CO TD_CHECK int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint64_t len,
+				   struct td_extent *ret);
+
+/* Read through a mapping that the caller made (for copy-on-write too).  The caller holds the range. */
+TD_CO TD_CHECK int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
+				     const struct td_iov *iov);
+
+/* ---- qcow2-packed.c ---- */
+
+TD_CO TD_CHECK int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
+				     const struct td_iov *iov);
+void qcow2_packed_done(struct qcow2 *q);
+
+/* ---- qcow2-write.c ---- */
+
+TD_CO TD_CHECK int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,
+				 unsigned flags);
+
+/* len zeros as an iov over one shared buffer; *ret_vec is the caller's to free. */
+TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret);
+
+/* ---- qcow2-discard.c ---- */
+
+TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);
+TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len);
+
+/* Does this mapping read as zeros?  May ask the chain.  *ret false if it is not known. */
+TD_CO TD_CHECK int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
+				    bool *ret);
+
+/* ---- qcow2-resize.c, qcow2-repair.c, qcow2-create.c ---- */
+
+TD_CO TD_CHECK int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_repair(struct qcow2 *q, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_create(const struct td_create *c, struct td_err *ret_err);
+
+#endif
