@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 drivers_libdrivers_a_SOURCES += \
+	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-cache.c \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \
 	drivers/qcow2/qcow2-int.h \
 	drivers/qcow2/qcow2-overlap.c \
+	drivers/qcow2/qcow2-refs.c \
 	drivers/qcow2/qcow2-table.c
