@@ -6,6 +6,9 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \
 	drivers/qcow2/qcow2-int.h \
+	drivers/qcow2/qcow2-map.c \
 	drivers/qcow2/qcow2-overlap.c \
+	drivers/qcow2/qcow2-packed.c \
+	drivers/qcow2/qcow2-read.c \
 	drivers/qcow2/qcow2-refs.c \
 	drivers/qcow2/qcow2-table.c

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Reading: map, then one child request for each run of clusters that lie together.
+ *
+ * The range is held shared, so nothing that is mapped here can be freed and reused before its bytes have arrived.
+ */
+#include "qcow2-int.h"
+
+struct part {
+	struct qcow2 *q;
+	uint64_t guest_off;
+	struct qcow2_extent e;
+	struct td_iov iov;
+};
+
+/* What this image does not hold; nothing below reaches past our own end. */
+static int read_below(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov)
+{
+	uint64_t here = guest_off < q->im->size ? TD_MIN(iov->len, q->im->size - guest_off) : 0;
+	struct td_iov rest = td_iov_slice(iov, here, iov->len - here);
+	struct td_iov part = td_iov_slice(iov, 0, here);
+
+	td_iov_zero(&rest);
+	if (here == 0)
+		return 0;
+	if (q->im->backing)
+		return td_chain_read(q->im, guest_off, &part);
+	td_iov_zero(&part);
+	return 0;
+}
+
+int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
+		      const struct td_iov *iov)
+{
+	switch (e->kind) {
+	case QCOW2_HOLE:
+		return read_below(q, guest_off, iov);
+	case QCOW2_ZERO:
+	case QCOW2_ZERO_ALLOC:
+		td_iov_zero(iov);
+		return 0;
+	case QCOW2_DATA:
+		/* Not EXACT: the file may end inside its last cluster. */
+		return td_image_preadv(q->child, e->host_off, iov, 0);
+	case QCOW2_PACKED:
+		return qcow2_packed_read(q, guest_off, e, iov);
+	}
+	return -EIO;
+}
+
+static int read_part(void *arg)
+{
+	const struct part *p = arg;
+
+	return qcow2_read_extent(p->q, p->guest_off, &p->e, &p->iov);
+}
+
+/* The next run of the request into *p. */
+static int next_part(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t done,
+		     struct part *p)
+{
+	int r = qcow2_map_far(q, guest_off + done, iov->len - done, &p->e);
+
+	if (r < 0)
+		return r;
+	p->q = q;
+	p->guest_off = guest_off + done;
+	p->iov = td_iov_slice(iov, done, p->e.len);
+	return 0;
+}
+
+/* Several runs: up to QCOW2_PARALLEL of them at a time. */
+static int read_parts(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov)
+{
+	struct part part[QCOW2_PARALLEL];
+	uint64_t done = 0;
+	int r = 0, r2;
+
+	while (r == 0 && done < iov->len) {
+		struct td_join j = { 0 };
+
+		for (unsigned n = 0; n < QCOW2_PARALLEL && r == 0 && done < iov->len; n++) {
+			r = next_part(q, guest_off, iov, done, &part[n]);
+			if (r < 0)
+				break;
+			done += part[n].e.len;
+			td_join_start(&j, read_part, &part[n]);
+		}
+		r2 = td_join_wait(&j);
+		r = r < 0 ? r : r2;
+	}
+	return r;
+}
+
+int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
+{
+	struct qcow2 *q = im->state;
+	struct td_range range;
+	struct qcow2_extent e;
+	int r;
+
+	(void)flags; /* EXACT: a disk has no end of file inside its size */
+	td_range_lock(&q->ranges, &range, guest_off, iov->len, TD_RANGE_SHARED);
+	r = qcow2_map(q, guest_off, iov->len, &e);
+	if (r == 0 && e.len == iov->len)
+		r = qcow2_read_extent(q, guest_off, &e, iov);
+	else if (r == 0)
+		r = read_parts(q, guest_off, iov);
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+/* ---- what is where ---- */
+
+int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint64_t len, struct td_extent *ret)
+{
+	struct qcow2 *q = im->state;
+	struct td_range range;
+	struct qcow2_extent e;
+	int r;
+
+	td_range_lock(&q->ranges, &range, guest_off, len, TD_RANGE_SHARED);
+	r = qcow2_map_far(q, guest_off, len, &e);
+	td_range_unlock(&q->ranges, &range);
+	if (r < 0)
+		return r;
+	*ret = (struct td_extent){ .kind = TD_EXTENT_DATA, .allocated = true, .len = e.len };
+	if (e.kind == QCOW2_HOLE)
+		*ret = (struct td_extent){ .kind = TD_EXTENT_BACKING, .len = e.len };
+	else if (e.kind == QCOW2_ZERO || e.kind == QCOW2_ZERO_ALLOC)
+		*ret = (struct td_extent){ .kind = TD_EXTENT_ZERO,
+					   .allocated = e.kind == QCOW2_ZERO_ALLOC,
+					   .len = e.len };
+	return 0;
+}
