@@ -3,6 +3,8 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-cache.c \
 	drivers/qcow2/qcow2-commit.c \
+	drivers/qcow2/qcow2-create.c \
+	drivers/qcow2/qcow2-discard.c \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \
 	drivers/qcow2/qcow2-int.h \
@@ -11,4 +13,9 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-packed.c \
 	drivers/qcow2/qcow2-read.c \
 	drivers/qcow2/qcow2-refs.c \
-	drivers/qcow2/qcow2-table.c
+	drivers/qcow2/qcow2-repair.c \
+	drivers/qcow2/qcow2-resize.c \
+	drivers/qcow2/qcow2-table.c \
+	drivers/qcow2/qcow2-write.c \
+	drivers/qcow2/qcow2.c
+EXTRA_DIST += drivers/qcow2/README.md

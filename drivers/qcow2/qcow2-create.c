@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Making an empty image.
+ *
+ * Order on disk: the place of the header is zeroed; barrier; tables; barrier; the header; barrier.  So a crash leaves
+ * either no qcow2 image at all or a whole one.
+ */
+#include "qcow2-int.h"
+
+struct wish {
+	const struct td_create *c;
+	struct qcow2_header h;
+	struct qcow2_geom g;
+	struct qcow2_layout at;
+	const char *backing_file, *backing_fmt;
+};
+
+/* ---- options ---- */
+
+static int read_compat(struct wish *w, struct td_err *ret_err)
+{
+	const char *v = td_opts_get(w->c->opts, "compat");
+
+	w->h.version = 3;
+	if (!v || strcmp(v, "1.1") == 0 || strcmp(v, "v3") == 0)
+		return 0;
+	if (strcmp(v, "0.10") != 0 && strcmp(v, "v2") != 0)
+		return td_err_set(ret_err, -EINVAL, "compat=%s: it is 1.1 (v3) or 0.10 (v2)", v);
+	w->h.version = 2;
+	return 0;
+}
+
+/* A power of two as its exponent. */
+static int read_pow2(struct wish *w, const char *name, uint64_t dflt, uint32_t *ret, struct td_err *ret_err)
+{
+	uint64_t v = dflt;
+	int r = td_opts_size(w->c->opts, name, &v, ret_err);
+
+	if (r < 0)
+		return r;
+	if (!td_is_pow2(v))
+		return td_err_set(ret_err, -EINVAL, "%s=%llu: it has to be a power of two", name,
+				  (unsigned long long)v);
+	*ret = (uint32_t)__builtin_ctzll(v);
+	return 0;
+}
+
+static int read_compression(struct wish *w, struct td_err *ret_err)
+{
+	const char *v = td_opts_get(w->c->opts, "compression_type");
+
+	w->h.compression = QCOW2_DEFLATE;
+	if (!v || strcmp(v, "zlib") == 0 || strcmp(v, "deflate") == 0)
+		return 0;
+	if (strcmp(v, "zstd") != 0)
+		return td_err_set(ret_err, -EINVAL, "compression_type=%s: it is zlib or zstd", v);
+	w->h.compression = QCOW2_ZSTD;
+	return 0;
+}
+
+static int read_backing(struct wish *w, struct td_err *ret_err)
+{
+	w->backing_file = td_opts_get(w->c->opts, "backing_file");
+	w->backing_fmt = td_opts_get(w->c->opts, "backing_fmt");
+	if (w->backing_fmt && !w->backing_file)
+		return td_err_set(ret_err, -EINVAL, "backing_fmt is given, but no backing_file");
+	if (w->backing_file && !w->backing_fmt)
+		return td_err_set(
+			ret_err, -EINVAL,
+			"backing_file needs backing_fmt=FORMAT: an image that names no format for its "
+			"backing file cannot be opened safely");
+	if (w->backing_file && strlen(w->backing_file) > QCOW2_MAX_BACKING_NAME)
+		return td_err_set(ret_err, -ENAMETOOLONG, "backing_file is longer than %u bytes",
+				  QCOW2_MAX_BACKING_NAME);
+	return 0;
+}
+
+static int refuse_preallocation(struct wish *w, struct td_err *ret_err)
+{
+	const char *v = td_opts_get(w->c->opts, "preallocation");
+
+	if (v && strcmp(v, "off") != 0)
+		return td_err_set(ret_err, -ENOTSUP, "preallocation=%s is not supported, only off", v);
+	return 0;
+}
+
+static int read_options(struct wish *w, struct td_err *ret_err)
+{
+	bool lazy = false;
+	int r = read_compat(w, ret_err);
+
+	if (r == 0)
+		r = read_pow2(w, "cluster_size", 65536, &w->h.cluster_bits, ret_err);
+	if (r == 0)
+		r = read_pow2(w, "refcount_bits", 16, &w->h.refcount_order, ret_err);
+	if (r == 0)
+		r = read_compression(w, ret_err);
+	if (r == 0)
+		r = td_opts_bool(w->c->opts, "lazy_refcounts", &lazy, ret_err);
+	if (r == 0)
+		r = read_backing(w, ret_err);
+	if (r == 0)
+		r = refuse_preallocation(w, ret_err);
+	if (lazy)
+		w->h.compatible |= QCOW2_COMPAT_LAZY;
+	return r;
+}
+
+/* ---- what is written ---- */
+
+static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
+{
+	size_t pos = w->h.version == 2 ? QCOW2_HEADER_V2 : w->h.header_len, len = w->g.cluster_size;
+	size_t name_len = w->backing_file ? strlen(w->backing_file) : 0;
+	int r = 0;
+
+	if (w->backing_fmt)
+		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_BACKING_FORMAT, w->backing_fmt,
+				  (uint32_t)strlen(w->backing_fmt));
+	if (r == 0)
+		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_END, NULL, 0);
+	if (r == 0 && name_len > len - pos)
+		r = -ENOSPC;
+	if (r < 0)
+		return td_err_set(ret_err, r,
+				  "the name of the backing file does not fit into the first cluster: "
+				  "use a larger cluster_size");
+	if (name_len > 0) {
+		memcpy(buf + pos, w->backing_file, name_len);
+		w->h.backing_off = pos;
+		w->h.backing_len = (uint32_t)name_len;
+	}
+	return 0;
+}
+
+static int write_refcounts(const struct wish *w, uint8_t *buf)
+{
+	uint64_t used = w->at.end >> w->g.cluster_bits;
+	int r = 0;
+
+	for (uint64_t b = 0; r == 0 && b < w->at.refblocks; b++) {
+		uint64_t first = b * w->g.refblock_entries;
+
+		memset(buf, 0, w->g.cluster_size);
+		for (uint64_t c = first; r == 0 && c < TD_MIN(used, first + w->g.refblock_entries); c++)
+			r = qcow2_refcount_set(&w->g, buf, c - first, 1);
+		if (r == 0)
+			r = td_image_pwrite(w->c->child, w->at.refblock_off + (b << w->g.cluster_bits), buf,
+					    w->g.cluster_size, 0);
+	}
+	return r;
+}
+
+static int write_reftable(const struct wish *w, uint8_t *buf)
+{
+	uint64_t per = w->g.cluster_size / sizeof(uint64_t), b = 0;
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < w->h.reftable_clusters; i++) {
+		memset(buf, 0, w->g.cluster_size);
+		for (uint64_t n = 0; n < per && b < w->at.refblocks; n++, b++)
+			td_put_be64(buf + n * sizeof(uint64_t),
+				    w->at.refblock_off + (b << w->g.cluster_bits));
+		r = td_image_pwrite(w->c->child, w->at.reftable_off + ((uint64_t)i << w->g.cluster_bits), buf,
+				    w->g.cluster_size, 0);
+	}
+	return r;
+}
+
+static int write_header(struct wish *w, uint8_t *buf, struct td_err *ret_err)
+{
+	int r;
+
+	memset(buf, 0, w->g.cluster_size);
+	r = put_strings(w, buf, ret_err);
+	if (r == 0 && qcow2_header_encode(&w->h, buf, w->g.cluster_size) == 0)
+		r = -EINVAL;
+	if (r == 0)
+		r = td_image_pwrite(w->c->child, 0, buf, w->g.cluster_size, 0);
+	return r;
+}
+
+static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
+{
+	struct td_image *child = w->c->child;
+	int r;
+
+	/* Whatever a device held before is no image from here on. */
+	memset(buf, 0, w->g.cluster_size);
+	r = td_image_pwrite(child, 0, buf, w->g.cluster_size, 0);
+	if (r == 0)
+		r = td_image_flush(child);
+	if (r == 0)
+		r = write_reftable(w, buf);
+	if (r == 0)
+		r = write_refcounts(w, buf);
+	if (r == 0)
+		r = td_image_zero(child, w->at.l1_off, w->at.end - w->at.l1_off, 0);
+	if (r == 0)
+		r = td_image_flush(child);
+	if (r == 0)
+		r = write_header(w, buf, ret_err);
+	if (r == 0)
+		r = td_image_flush(child);
+	return r;
+}
+
+int qcow2_create(const struct td_create *c, struct td_err *ret_err)
+{
+	struct wish w = { .c = c, .h = { .size = c->size } };
+	uint8_t *buf;
+	int r;
+
+	if (c->size > INT64_MAX - QCOW2_SECTOR)
+		return td_err_set(ret_err, -EFBIG, "%s: %llu bytes are too large for qcow2", c->path,
+				  (unsigned long long)c->size);
+	w.h.size = td_align_up(c->size, QCOW2_SECTOR);
+	r = read_options(&w, ret_err);
+	if (r == 0)
+		r = qcow2_layout_new(&w.h, &w.at, ret_err);
+	if (r < 0)
+		return td_err_prefix(ret_err, r, "%s", c->path);
+	qcow2_geom_of(&w.h, &w.g);
+	buf = td_buf_alloc(w.g.cluster_size);
+	if (!buf)
+		return td_err_set(ret_err, -ENOMEM, "%s: no memory", c->path);
+	if (ret_err)
+		ret_err->msg[0] = '\0';
+	r = write_image(&w, buf, ret_err);
+	td_buf_free(buf, w.g.cluster_size);
+	if (r < 0 && ret_err && ret_err->msg[0] == '\0')
+		return td_err_set(ret_err, r, "%s: cannot be written: %s", c->path, strerror(-r));
+	return r < 0 ? td_err_prefix(ret_err, r, "%s", c->path) : 0;
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Making ranges read as zeros, and giving their clusters back.  Whole clusters by their L2 entries; what is left at
+ * both ends by writing, and only where it does not read as zeros already.
+ *
+ * Without a backing image a cluster that is not there reads as zeros: dropping it is enough.  With one an entry must
+ * say ZERO, which version 2 cannot: there zeros are written (zero) or the bytes kept (trim).
+ */
+#include "qcow2-int.h"
+
+int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e, bool *ret)
+{
+	struct td_extent below;
+	uint64_t len;
+	int r;
+
+	*ret = e->kind == QCOW2_ZERO || e->kind == QCOW2_ZERO_ALLOC;
+	if (e->kind != QCOW2_HOLE)
+		return 0;
+	/* Nothing below reaches past our own end. */
+	if (!q->im->backing || guest_off >= q->im->size) {
+		*ret = true;
+		return 0;
+	}
+	len = TD_MIN(e->len, q->im->size - guest_off);
+	r = td_chain_extent(q->im, guest_off, len, &below);
+	if (r == 0)
+		*ret = below.kind == TD_EXTENT_ZERO && below.len >= len;
+	return r;
+}
+
+/* ---- whole clusters; the range is held exclusively ---- */
+
+static enum qcow2_kind target(const struct qcow2 *q, bool unmap)
+{
+	if (q->h.version < 3)
+		return QCOW2_HOLE;
+	if (!unmap)
+		return QCOW2_ZERO_ALLOC; /* what is ours stays allocated */
+	return q->im->backing ? QCOW2_ZERO : QCOW2_HOLE;
+}
+
+/* Is there anything to change? */
+static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e, bool unmap,
+		       bool *ret)
+{
+	bool zero = false;
+	int r = 0;
+
+	switch (e->kind) {
+	case QCOW2_DATA:
+	case QCOW2_PACKED:
+		*ret = true;
+		return 0;
+	case QCOW2_ZERO_ALLOC:
+		*ret = unmap;
+		return 0;
+	case QCOW2_ZERO:
+		*ret = false;
+		return 0;
+	case QCOW2_HOLE:
+		r = qcow2_reads_zero(q, guest_off, e, &zero);
+		break;
+	}
+	if (r == 0)
+		*ret = !zero;
+	return r;
+}
+
+static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
+{
+	uint64_t at = start;
+	int r = 0;
+
+	while (r == 0 && at < end) {
+		struct qcow2_extent e;
+		bool change = false;
+
+		r = qcow2_map(q, at, end - at, &e);
+		/* A missing table spans much, and the chain may say different things of it: a slice at a time. */
+		e.len = r == 0 ? TD_MIN(e.len, qcow2_to_slice_end(q, at)) : 0;
+		if (r == 0)
+			r = must_change(q, at, &e, unmap, &change);
+		if (r == 0 && change)
+			r = qcow2_l2_own(q, at);
+		if (r == 0 && change)
+			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, unmap), 0);
+		at += e.len;
+	}
+	return r;
+}
+
+static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
+{
+	struct td_range range;
+	int r;
+
+	if (start >= end)
+		return 0;
+	td_range_lock(&q->ranges, &range, start, end - start, TD_RANGE_EXCLUSIVE);
+	r = zero_clusters(q, start, end, unmap);
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+/* ---- the ends ---- */
+
+/* Parts of a cluster before, whole clusters, part of one after.  The disk's end ends its cluster. */
+struct split {
+	uint64_t head, start, end, tail; /* [head, start) [start, end) [end, tail) */
+};
+
+static struct split split_of(const struct qcow2 *q, uint64_t guest_off, uint64_t len)
+{
+	uint64_t last = guest_off + len;
+	struct split s = { .head = guest_off, .tail = last };
+
+	s.start = td_align_up(guest_off, q->g.cluster_size);
+	s.end = last == q->im->size ? td_align_up(last, q->g.cluster_size) : qcow2_cluster_start(q, last);
+	if (s.start > s.end) /* inside one cluster */
+		s.start = s.end = last;
+	s.tail = TD_MAX(s.tail, s.end);
+	return s;
+}
+
+static int part_is_zero(struct qcow2 *q, uint64_t guest_off, uint64_t len, bool *ret)
+{
+	struct td_range range;
+	struct qcow2_extent e;
+	int r;
+
+	*ret = true;
+	if (len == 0)
+		return 0;
+	td_range_lock(&q->ranges, &range, guest_off, len, TD_RANGE_SHARED);
+	r = qcow2_map(q, guest_off, len, &e);
+	if (r == 0)
+		r = qcow2_reads_zero(q, guest_off, &e, ret);
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+static int write_zeros(struct td_image *im, uint64_t guest_off, uint64_t len)
+{
+	struct iovec *v;
+	struct td_iov iov;
+	int r = qcow2_zero_iov(len, &v, &iov);
+
+	if (r < 0)
+		return r;
+	r = qcow2_pwritev(im, guest_off, &iov, 0);
+	free(v);
+	return r;
+}
+
+static int zero_ends(struct td_image *im, const struct split *s, unsigned flags)
+{
+	struct qcow2 *q = im->state;
+	bool head_zero, tail_zero = true;
+	int r = part_is_zero(q, s->head, s->start - s->head, &head_zero);
+
+	if (r == 0)
+		r = part_is_zero(q, s->end, s->tail - s->end, &tail_zero);
+	if (r == 0 && (!head_zero || !tail_zero) && (flags & TD_FAST))
+		return -ENOTSUP;
+	if (r == 0 && !head_zero)
+		r = write_zeros(im, s->head, s->start - s->head);
+	if (r == 0 && !tail_zero)
+		r = write_zeros(im, s->end, s->tail - s->end);
+	return r;
+}
+
+/* ---- the slots ---- */
+
+int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags)
+{
+	struct qcow2 *q = im->state;
+	struct split s = split_of(q, guest_off, len);
+	int r;
+
+	/* No way to say "zero" over a backing image: image.c writes zeros, or tells who wanted it fast. */
+	if (q->h.version < 3 && im->backing)
+		return -ENOTSUP;
+	r = qcow2_begin_write(q);
+	if (r == 0)
+		r = zero_ends(im, &s, flags);
+	if (r == 0)
+		r = zero_middle(q, s.start, s.end, flags & TD_MAY_UNMAP);
+	if (r == 0 && (flags & TD_FUA))
+		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
+	return r;
+}
+
+int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
+{
+	struct qcow2 *q = im->state;
+	struct split s = split_of(q, guest_off, len);
+	int r;
+
+	if (q->h.version < 3 && im->backing)
+		return 0;
+	r = qcow2_begin_write(q);
+	if (r == 0)
+		r = zero_middle(q, s.start, s.end, true);
+	return r;
+}

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Writing.
+ *
+ * What lies in clusters that are ours alone is written in place, under a shared lock of the range.  From the first byte
+ * on that does not, the rest takes whole clusters exclusively and goes run by run:
+ *
+ *	1. an L2 table of our own			(qcow2_l2_own)
+ *	2. adjacent clusters, counted in memory		(qcow2_alloc)
+ *	3. data, in one write with what has to be copied around it
+ *	4. the L2 entries, in memory			(qcow2_l2_link)
+ *
+ * The commit brings 1, 2 and 4 to the disk, in its order.  If 3 fails the clusters go back at once: nothing ever
+ * pointed at them.
+ *
+ *	     |<-- first cluster -->|  ...  |<-- last cluster -->|
+ *	     | head |     guest data, any length     |   tail   |
+ */
+#include "qcow2-int.h"
+
+#define ZERO_BYTES (64u << 10)
+
+/* Never written: the pages stay the kernel's one page of zeros for as long as nobody maps them otherwise. */
+static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
+
+enum how {
+	IN_PLACE, /* ours, with data */
+	FILL,     /* ours, reads as zeros: the rest of the clusters has to become zeros */
+	FRESH,    /* new */
+};
+
+struct part {
+	struct qcow2 *q;
+	enum how how;
+	uint64_t guest_off;
+	uint64_t host_off;    /* of the byte at guest_off */
+	struct qcow2_run run; /* FRESH */
+	struct td_iov iov;
+};
+
+/* Bytes around the guest's in its first or last cluster. */
+struct edge {
+	uint64_t guest_off, len;
+	bool zero;    /* reads as zeros: nothing to copy */
+	uint8_t *buf; /* the copy */
+};
+
+static unsigned zero_pieces(uint64_t len)
+{
+	return (unsigned)td_div_up(len, ZERO_BYTES);
+}
+
+static unsigned put_zeros(struct iovec *v, uint64_t len)
+{
+	unsigned n = 0;
+
+	for (uint64_t piece; len > 0; len -= piece) {
+		piece = TD_MIN(len, (uint64_t)ZERO_BYTES);
+		v[n++] = (struct iovec){ .iov_base = zeros, .iov_len = piece };
+	}
+	return n;
+}
+
+int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret)
+{
+	struct iovec *v = calloc(zero_pieces(len) + 1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	*ret = (struct td_iov){ .vec = v, .nr = put_zeros(v, len), .len = len };
+	*ret_vec = v;
+	return 0;
+}
+
+/* ---- the clusters' bytes that the guest does not write ---- */
+
+static int edge_load(struct qcow2 *q, struct edge *e)
+{
+	struct qcow2_extent old;
+	struct iovec v;
+	struct td_iov iov;
+	int r;
+
+	if (e->len == 0)
+		return 0;
+	r = qcow2_map(q, e->guest_off, e->len, &old);
+	if (r == 0)
+		r = qcow2_reads_zero(q, e->guest_off, &old, &e->zero);
+	if (r < 0 || e->zero)
+		return r;
+	e->buf = td_buf_alloc(e->len);
+	if (!e->buf)
+		return -ENOMEM;
+	iov = td_iov_buf(&v, e->buf, e->len);
+	return qcow2_read_extent(q, e->guest_off, &old, &iov);
+}
+
+static void edge_done(struct edge *e)
+{
+	if (e->buf)
+		td_buf_free(e->buf, e->len);
+}
+
+static unsigned edge_pieces(const struct edge *e)
+{
+	return e->buf ? 1 : zero_pieces(e->len);
+}
+
+static unsigned edge_put(const struct edge *e, struct iovec *v)
+{
+	if (!e->buf)
+		return put_zeros(v, e->len);
+	*v = (struct iovec){ .iov_base = e->buf, .iov_len = e->len };
+	return 1;
+}
+
+/* [head | guest | tail] in one write. */
+static int write_with_edges(const struct part *p, const struct edge *head, const struct edge *tail)
+{
+	unsigned guest = td_iov_count(&p->iov), n;
+	td_cleanup(free) struct iovec *v = calloc(edge_pieces(head) + guest + edge_pieces(tail), sizeof(*v));
+	struct td_iov all = { .vec = v, .len = head->len + p->iov.len + tail->len };
+	int r;
+
+	if (!v)
+		return -ENOMEM;
+	n = edge_put(head, v);
+	r = td_iov_fill(&p->iov, v + n, guest);
+	if (r < 0)
+		return r;
+	n += (unsigned)r;
+	n += edge_put(tail, v + n);
+	all.nr = n;
+	return td_image_pwritev(p->q->child, p->host_off - head->len, &all, 0);
+}
+
+static int write_around(const struct part *p)
+{
+	struct qcow2 *q = p->q;
+	uint64_t end = p->guest_off + p->iov.len;
+	struct edge head = { .guest_off = qcow2_cluster_start(q, p->guest_off) };
+	struct edge tail = { .guest_off = end, .len = -end & (q->g.cluster_size - 1) };
+	int r;
+
+	head.len = p->guest_off - head.guest_off;
+	r = edge_load(q, &head);
+	if (r == 0)
+		r = edge_load(q, &tail);
+	/* A fresh cluster is zeros already. */
+	if (p->how == FRESH && p->run.fresh && head.zero)
+		head.len = 0;
+	if (p->how == FRESH && p->run.fresh && tail.zero)
+		tail.len = 0;
+	if (r == 0 && head.len + tail.len == 0)
+		r = td_image_pwritev(q->child, p->host_off, &p->iov, 0);
+	else if (r == 0)
+		r = write_with_edges(p, &head, &tail);
+	edge_done(&head);
+	edge_done(&tail);
+	return r;
+}
+
+static int write_part(void *arg)
+{
+	const struct part *p = arg;
+	struct qcow2 *q = p->q;
+	uint64_t in = qcow2_in_cluster(q, p->guest_off);
+	int r;
+
+	if (p->how == IN_PLACE)
+		return td_image_pwritev(q->child, p->host_off, &p->iov, 0);
+	r = write_around(p);
+	if (r == 0)
+		r = qcow2_l2_link(q, p->guest_off - in, td_div_up(in + p->iov.len, q->g.cluster_size),
+				  QCOW2_DATA, p->host_off - in);
+	if (r < 0 && p->how == FRESH)
+		qcow2_alloc_undo(q, &p->run);
+	return r;
+}
+
+/* ---- in place ---- */
+
+static bool in_place(const struct qcow2_extent *e)
+{
+	return e->kind == QCOW2_DATA && e->owned;
+}
+
+static int plan_in_place(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t done,
+			 struct part *ret, bool *ret_ours)
+{
+	struct qcow2_extent e;
+	int r = qcow2_map_far(q, guest_off + done, iov->len - done, &e);
+
+	if (r < 0)
+		return r;
+	*ret_ours = in_place(&e);
+	*ret = (struct part){
+		.q = q, .how = IN_PLACE, .guest_off = guest_off + done, .host_off = e.host_off
+	};
+	ret->iov = td_iov_slice(iov, done, e.len);
+	return 0;
+}
+
+/* As much as is ours from the start on; *done moves past it.  The range is held. */
+static int write_ours(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t *done)
+{
+	struct part part[QCOW2_PARALLEL];
+	bool ours = true;
+	int r = 0, r2;
+
+	while (r == 0 && ours && *done < iov->len) {
+		struct td_join j = { 0 };
+
+		for (unsigned n = 0; n < QCOW2_PARALLEL && *done < iov->len; n++) {
+			r = plan_in_place(q, guest_off, iov, *done, &part[n], &ours);
+			if (r < 0 || !ours)
+				break;
+			*done += part[n].iov.len;
+			if (n == 0 && *done == iov->len)
+				return write_part(&part[0]);
+			td_join_start(&j, write_part, &part[n]);
+		}
+		r2 = td_join_wait(&j);
+		r = r < 0 ? r : r2;
+	}
+	return r;
+}
+
+static int write_shared(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t *done)
+{
+	struct td_range range;
+	int r;
+
+	td_range_lock(&q->ranges, &range, guest_off + *done, iov->len - *done, TD_RANGE_SHARED);
+	r = write_ours(q, guest_off, iov, done);
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+/* ---- into new clusters ---- */
+
+/* How many bytes from guest_off on, inside one L2 slice, need new clusters?  The first is known to. */
+static int length_of_new(struct qcow2 *q, uint64_t guest_off, uint64_t len, uint64_t first, uint64_t *ret)
+{
+	uint64_t n = first, most = TD_MIN(len, qcow2_to_slice_end(q, guest_off));
+
+	while (n < most) {
+		struct qcow2_extent e;
+		int r = qcow2_map(q, guest_off + n, most - n, &e);
+
+		if (r < 0)
+			return r;
+		if (e.owned)
+			break;
+		n += e.len;
+	}
+	*ret = TD_MIN(n, most);
+	return 0;
+}
+
+static int plan_new(struct qcow2 *q, uint64_t guest_off, uint64_t len, const struct qcow2_extent *e,
+		    struct part *ret, uint64_t *ret_len)
+{
+	uint64_t in = qcow2_in_cluster(q, guest_off), n;
+	int r = length_of_new(q, guest_off, len, TD_MIN(e->len, len), &n);
+
+	if (r == 0)
+		r = qcow2_alloc(q, td_div_up(in + n, q->g.cluster_size), &ret->run);
+	if (r < 0)
+		return r;
+	ret->how = FRESH;
+	ret->host_off = ret->run.host_off + in;
+	*ret_len = TD_MIN(n, (ret->run.nr << q->g.cluster_bits) - in);
+	return 0;
+}
+
+/* The next run.  The range is held exclusively. */
+static int plan(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t done,
+		struct part *ret)
+{
+	uint64_t at = guest_off + done, len = iov->len - done, n;
+	struct part p = { .q = q, .guest_off = at };
+	struct qcow2_extent e;
+	int r = qcow2_l2_own(q, at);
+
+	if (r == 0)
+		r = qcow2_map(q, at, len, &e);
+	if (r < 0)
+		return r;
+	n = e.len;
+	if (e.owned) {
+		p.how = e.kind == QCOW2_DATA ? IN_PLACE : FILL;
+		p.host_off = e.host_off;
+	} else {
+		r = plan_new(q, at, len, &e, &p, &n);
+	}
+	if (r < 0)
+		return r;
+	p.iov = td_iov_slice(iov, done, n);
+	*ret = p;
+	return 0;
+}
+
+static int write_runs(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t *done)
+{
+	struct part part[QCOW2_PARALLEL];
+	int r = 0, r2;
+
+	while (r == 0 && *done < iov->len) {
+		struct td_join j = { 0 };
+
+		for (unsigned n = 0; n < QCOW2_PARALLEL && *done < iov->len; n++) {
+			r = plan(q, guest_off, iov, *done, &part[n]);
+			if (r < 0)
+				break;
+			*done += part[n].iov.len;
+			if (n == 0 && *done == iov->len)
+				return write_part(&part[0]);
+			td_join_start(&j, write_part, &part[n]);
+		}
+		r2 = td_join_wait(&j);
+		r = r < 0 ? r : r2;
+	}
+	return r;
+}
+
+static int write_exclusive(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t *done)
+{
+	uint64_t start = qcow2_cluster_start(q, guest_off + *done);
+	uint64_t end = td_align_up(guest_off + iov->len, q->g.cluster_size);
+	struct td_range range;
+	struct qcow2_extent e;
+	int r;
+
+	td_range_lock(&q->ranges, &range, start, end - start, TD_RANGE_EXCLUSIVE);
+	r = qcow2_map(q, guest_off + *done, iov->len - *done, &e);
+	/* Somebody made it ours while we waited: then all who wait for this cluster can write at the same time. */
+	if (r == 0 && !in_place(&e))
+		r = write_runs(q, guest_off, iov, done);
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
+{
+	struct qcow2 *q = im->state;
+	uint64_t done = 0;
+	int r = qcow2_begin_write(q);
+
+	while (r == 0 && done < iov->len) {
+		if (qcow2_map_in_place_hint(q, guest_off + done))
+			r = write_shared(q, guest_off, iov, &done);
+		if (r == 0 && done < iov->len)
+			r = write_exclusive(q, guest_off, iov, &done);
+	}
+	if (r == 0 && (flags & TD_FUA))
+		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
+	return r;
+}

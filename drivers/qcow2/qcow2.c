@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The qcow2 driver, versions 2 and 3: opening, closing, facts, and the table.  README.md beside this file says how the
+ * other files work together.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "qcow2-int.h"
+
+#define SNAP_WINDOW (2u * QCOW2_MAX_SNAPSHOT_ENTRY)
+
+static int qcow2_probe(const void *head, size_t len)
+{
+	const uint8_t *p = head;
+	uint32_t version;
+
+	if (len < 8 || td_get_be32(p) != QCOW2_MAGIC)
+		return 0;
+	version = td_get_be32(p + 4);
+	return version == 2 || version == 3 ? 100 : 0;
+}
+
+/* ---- the snapshot table: we keep what it names, no more ---- */
+
+struct snap_reader {
+	struct qcow2 *q;
+	uint8_t *buf;
+	uint64_t host_off; /* of buf */
+	size_t have, pos;
+};
+
+/* Have the next entry in the buffer as a whole, or what the file has of it. */
+static int snap_fill(struct snap_reader *sr)
+{
+	uint64_t at = sr->host_off + sr->pos, left;
+
+	if (sr->have > 0 && sr->have - sr->pos >= QCOW2_MAX_SNAPSHOT_ENTRY)
+		return 0;
+	if (at >= sr->q->child->size)
+		return -EUCLEAN;
+	left = sr->q->child->size - at;
+	sr->host_off = at;
+	sr->pos = 0;
+	sr->have = TD_MIN(left, (uint64_t)SNAP_WINDOW);
+	return td_image_pread(sr->q->child, at, sr->buf, sr->have, TD_EXACT);
+}
+
+static int snaps_read(struct qcow2 *q, struct snap_reader *sr)
+{
+	for (uint32_t i = 0; i < q->h.nr_snapshots; i++) {
+		struct qcow2_snapshot s;
+		int r = snap_fill(sr);
+
+		if (r == 0)
+			r = qcow2_snapshot_decode(&q->g, sr->buf + sr->pos, sr->have - sr->pos, &s);
+		if (r < 0)
+			return r;
+		q->snaps[i] = (struct qcow2_snap){ .l1_off = s.l1_off, .l1_size = s.l1_size };
+		q->nr_snaps = i + 1;
+		/* The last entry may end without its padding. */
+		sr->pos = TD_MIN(sr->pos + s.entry_len, sr->have);
+		q->snap_table_len = sr->host_off + sr->pos - q->h.snapshots_off;
+		if (q->snap_table_len > QCOW2_MAX_SNAPSHOT_TABLE)
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
+static int snaps_load(struct qcow2 *q)
+{
+	struct snap_reader sr = { .q = q, .host_off = q->h.snapshots_off };
+	int r;
+
+	if (q->h.nr_snapshots == 0)
+		return 0;
+	q->snaps = calloc(q->h.nr_snapshots, sizeof(q->snaps[0]));
+	sr.buf = td_buf_alloc(SNAP_WINDOW);
+	r = q->snaps && sr.buf ? snaps_read(q, &sr) : -ENOMEM;
+	if (sr.buf)
+		td_buf_free(sr.buf, SNAP_WINDOW);
+	return r;
+}
+
+/* ---- open ---- */
+
+static int caches_init(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
+{
+	uint64_t l2 = QCOW2_L2_CACHE_DEFAULT, refs = QCOW2_REFCOUNT_CACHE_DEFAULT;
+	int r = td_opts_size(opts, "l2-cache", &l2, ret_err);
+
+	if (r == 0)
+		r = td_opts_size(opts, "refcount-cache", &refs, ret_err);
+	if (r < 0)
+		return r;
+	r = qcow2_cache_init(&q->l2, q, l2);
+	if (r == 0)
+		r = qcow2_cache_init(&q->refs, q, refs);
+	return r < 0 ? td_err_set(ret_err, r, "no memory for the metadata caches") : 0;
+}
+
+static int load_error(int r, const char *what, struct td_err *ret_err)
+{
+	if (r == -EUCLEAN)
+		return td_err_set(ret_err, r, "the %s does not lie inside the file, or is damaged", what);
+	return td_err_set(ret_err, r, "cannot read the %s: %s", what, strerror(-r));
+}
+
+/* Who only reads needs L1 alone. */
+static int tables_load(struct qcow2 *q, struct td_err *ret_err)
+{
+	uint64_t entries = (uint64_t)q->h.reftable_clusters * (q->g.cluster_size / sizeof(uint64_t));
+	int r = qcow2_table_load(q, q->h.l1_off, q->h.l1_size, &q->l1);
+
+	if (r < 0)
+		return load_error(r, "L1 table", ret_err);
+	if (q->im->read_only)
+		return 0;
+	r = qcow2_table_load(q, q->h.reftable_off, entries, &q->reftable);
+	if (r < 0)
+		return load_error(r, "refcount table", ret_err);
+	r = snaps_load(q);
+	return r < 0 ? load_error(r, "snapshot table", ret_err) : 0;
+}
+
+static void set_limits(struct qcow2 *q)
+{
+	struct td_image *im = q->im;
+
+	im->size = q->h.size;
+	im->limits = q->child->limits;
+	im->limits.max_transfer = 0;
+	im->limits.trim_granularity = (uint32_t)q->g.cluster_size;
+	im->limits.zero_efficient = q->h.version >= 3 || q->h.backing_len == 0;
+}
+
+static void state_init(struct qcow2 *q, struct td_image *im)
+{
+	q->im = im;
+	q->child = im->child;
+	td_ranges_init(&q->ranges);
+	qcow2_frees_init(&q->pending);
+	qcow2_frees_init(&q->ready);
+	STAILQ_INIT(&q->committers);
+	im->read_only = im->child->read_only || (im->flags & (TD_OPEN_RDONLY | TD_OPEN_BACKING));
+}
+
+static void state_done(struct qcow2 *q)
+{
+	qcow2_packed_done(q);
+	qcow2_cache_done(&q->l2);
+	qcow2_cache_done(&q->refs);
+	qcow2_table_done(&q->l1);
+	qcow2_table_done(&q->reftable);
+	qcow2_set_done(&q->meta);
+	qcow2_frees_done(&q->pending);
+	qcow2_frees_done(&q->ready);
+	free(q->snaps);
+	q->snaps = NULL;
+}
+
+static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
+{
+	int r = qcow2_header_load(q, ret_err);
+
+	if (r == 0)
+		r = caches_init(q, opts, ret_err);
+	if (r == 0)
+		r = tables_load(q, ret_err);
+	if (r == 0)
+		r = qcow2_overlap_open(q, ret_err);
+	if (r < 0)
+		return r;
+	set_limits(q);
+	q->end = td_div_up(q->child->size, q->g.cluster_size);
+	q->lazy = q->h.version >= 3 && (q->h.compatible & QCOW2_COMPAT_LAZY);
+	q->dirty_marked = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
+	if (q->dirty_marked && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
+		r = qcow2_repair(q, ret_err);
+	return r;
+}
+
+static int qcow2_open(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct qcow2 *q = im->state;
+	int r;
+
+	state_init(q, im);
+	r = open_state(q, opts, ret_err);
+	if (r < 0) {
+		qcow2_background_wait(q);
+		state_done(q);
+		free(im->backing_path);
+		free(im->backing_format);
+		im->backing_path = im->backing_format = NULL;
+	}
+	return r;
+}
+
+/* ---- close ---- */
+
+/* What was dropped comes back with a commit and changes refcounts again: two rounds at most. */
+static int write_all_back(struct qcow2 *q)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < 2; i++) {
+		r = qcow2_commit(q, QCOW2_COMMIT_REFS | QCOW2_COMMIT_BARRIER);
+		qcow2_background_wait(q);
+		if (r == 0)
+			r = qcow2_frees_reap(q);
+	}
+	if (r == 0)
+		r = qcow2_commit(q, QCOW2_COMMIT_REFS | QCOW2_COMMIT_BARRIER);
+	return r;
+}
+
+static int close_written(struct qcow2 *q)
+{
+	struct qcow2_header h;
+	int r = write_all_back(q);
+
+	if (r < 0)
+		return r;
+	if (q->grown && q->child->size > q->end << q->g.cluster_bits)
+		/* Longer than needed is no harm. */
+		td_ignore(td_image_resize(q->child, q->end << q->g.cluster_bits, NULL));
+	h = q->h;
+	h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+	if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)
+		r = qcow2_header_switch(q, &h);
+	return r;
+}
+
+static int qcow2_close(struct td_image *im)
+{
+	struct qcow2 *q = im->state;
+	int r = 0;
+
+	qcow2_background_wait(q);
+	if (!im->read_only && !im->frozen && !(im->flags & TD_OPEN_CHECK))
+		r = close_written(q);
+	qcow2_background_wait(q);
+	state_done(q);
+	return r;
+}
+
+static int qcow2_flush(struct td_image *im)
+{
+	return qcow2_commit(im->state, QCOW2_COMMIT_BARRIER);
+}
+
+/* ---- facts ---- */
+
+struct fact {
+	const char *name;
+	const char *value;
+};
+
+static int qcow2_info(struct td_image *im, struct td_opts *ret)
+{
+	const struct qcow2 *q = im->state;
+	const struct qcow2_header *h = &q->h;
+	char cluster[24], bits[24], snaps[24];
+	const struct fact facts[] = {
+		{ "compat", h->version >= 3 ? "1.1" : "0.10" },
+		{ "cluster-size", cluster },
+		{ "refcount-bits", bits },
+		{ "compression-type", h->compression == QCOW2_ZSTD ? "zstd" : "zlib" },
+		{ "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY ? "true" : "false" },
+		{ "extended-l2", "false" },
+		{ "dirty", h->incompatible & QCOW2_INCOMPAT_DIRTY ? "true" : "false" },
+		{ "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT ? "true" : "false" },
+		{ "snapshots", snaps },
+	};
+	int r = 0;
+
+	snprintf(cluster, sizeof(cluster), "%" PRIu64, q->g.cluster_size);
+	snprintf(bits, sizeof(bits), "%" PRIu32, q->g.refcount_bits);
+	snprintf(snaps, sizeof(snaps), "%" PRIu32, h->nr_snapshots);
+	for (unsigned i = 0; r == 0 && i < TD_NELEMS(facts); i++)
+		r = td_opts_add(ret, facts[i].name, facts[i].value, NULL);
+	return r;
+}
+
+const struct td_driver td_qcow2 = {
+	.name = "qcow2",
+	.flags = TD_FORMAT | TD_KNOWS_FUA,
+	.state_size = sizeof(struct qcow2),
+	.probe = qcow2_probe,
+	.create = qcow2_create,
+	.open = qcow2_open,
+	.close = qcow2_close,
+	.preadv = qcow2_preadv,
+	.pwritev = qcow2_pwritev,
+	.zero = qcow2_zero,
+	.trim = qcow2_trim,
+	.flush = qcow2_flush,
+	.extent = qcow2_extent_at,
+	.resize = qcow2_resize,
+	.info = qcow2_info,
+};
