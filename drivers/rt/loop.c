@@ -340,6 +340,7 @@ static bool run_coroutines(struct td_loop *loop, struct turn *t)
 
 void td_loop_turn(struct td_loop *loop, bool may_sleep)
 {
+	bool was_stopped = loop->stop;
 	struct turn t;
 
 	t.outer = loop->turn; /* not ={}: that would clear a kilobyte of events each turn */
@@ -347,7 +348,8 @@ void td_loop_turn(struct td_loop *loop, bool may_sleep)
 	t.pos = t.nr = 0;
 	loop->turn = &t;
 
-	if (run_coroutines(loop, &t) || td_co_any_ready() || loop->stop)
+	/* A stop from the coroutines is to be seen now; an old one must not make td_loop_call() spin. */
+	if (run_coroutines(loop, &t) || td_co_any_ready() || loop->stop != was_stopped)
 		may_sleep = false;
 	fetch_events(loop, &t, may_sleep ? timer_timeout_ms(loop) : 0);
 	loop->now_ns = clock_ns();

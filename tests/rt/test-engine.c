@@ -235,8 +235,7 @@ static int64_t read_at(uint64_t off, void *buf, size_t len)
 
 static void read_stops_at_the_end_of_the_file(void **state)
 {
-	td_cleanup(free)
-	void *mem = NULL;
+	td_cleanup(free) void *mem = NULL;
 	char *buf;
 
 	(void)state;
@@ -282,8 +281,7 @@ static void full_device_is_enospc(void **state)
 static void file_size_limit_is_efbig_after_a_short_write(void **state)
 {
 	struct rlimit old, limit;
-	td_cleanup(free)
-	void *mem = NULL;
+	td_cleanup(free) void *mem = NULL;
 	struct stat st;
 	int fd, r;
 
@@ -342,12 +340,9 @@ static int write_then_read(void *arg)
 /* More pieces than IOV_MAX, empty ones among them, a window that begins and ends inside pieces. */
 static void long_vectors_are_cut(void **state)
 {
-	td_cleanup(free)
-	struct iovec *vec = calloc(NR_PIECES, sizeof(*vec));
-	td_cleanup(free)
-	char *buf = malloc(3 * NR_PIECES), *want = malloc(3 * NR_PIECES);
-	td_cleanup(free)
-	char *got = malloc(3 * NR_PIECES);
+	td_cleanup(free) struct iovec *vec = calloc(NR_PIECES, sizeof(*vec));
+	td_cleanup(free) char *buf = malloc(3 * NR_PIECES), *want = malloc(3 * NR_PIECES);
+	td_cleanup(free) char *got = malloc(3 * NR_PIECES);
 	struct piece p = { .off = 7 };
 	struct td_iov all;
 	size_t at = 0;
@@ -466,12 +461,18 @@ static bool sandboxed(const int *calls, unsigned nr, const char *name, const cha
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		struct td_loop *loop = td_loop_new();
+		bool good;
 
 		forbid(calls, nr);
 		r = td_engine_new(name, loop, NULL, 4, &e, &err);
 		if (want)
-			_exit(r == 0 && strcmp(e->ops->name, want) == 0 ? 0 : 1);
-		_exit(r == -EPERM && strstr(err.msg, name) ? 0 : 1);
+			good = r == 0 && strcmp(e->ops->name, want) == 0;
+		else
+			good = r == -EPERM && strstr(err.msg, name);
+		if (r == 0)
+			td_engine_free(e);
+		td_loop_free(loop);
+		_exit(good ? 0 : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {

@@ -443,6 +443,18 @@ static void stop_in_a_hook_does_not_sleep_first(void **state)
 	td_loop_unhook(loop, &h);
 }
 
+static void call_in_a_stopped_loop_sleeps(void **state)
+{
+	(void)state;
+	memset(hooks, 0, sizeof(hooks));
+	hooks[0].h.fn = count_hook;
+	td_loop_hook(loop, &hooks[0].h);
+	td_loop_stop(loop);
+	assert_int_equal(td_loop_call(loop, sleep_5ms, NULL), 42);
+	assert_in_range(hooks[0].calls, 1, 20); /* thousands, if it turned without sleeping */
+	td_loop_unhook(loop, &hooks[0].h);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -462,6 +474,7 @@ int main(void)
 		TEST(signals_arrive_and_stop_the_loop),
 		TEST(interrupted_wait_is_no_event),
 		TEST(stop_before_run_is_not_lost),
+		TEST(call_in_a_stopped_loop_sleeps),
 		TEST(stop_in_a_coroutine_does_not_sleep_first),
 		TEST(stop_in_a_hook_does_not_sleep_first),
 	};
