@@ -30,8 +30,7 @@ static void own_dir(char *dir, size_t size)
 
 static char *find_tapdisk(void)
 {
-	static const char *const beside[] = { "tapdisk", "../sbin/tapdisk", "../blktap/tapdisk",
-					      "../../blktap/tapdisk" }; /* the last two: in the build folder */
+	static const char *const beside[] = { "tapdisk", "../sbin/tapdisk" };
 	const char *env = getenv("BLKTAP_TAPDISK");
 	char dir[1024];
 	char *path;

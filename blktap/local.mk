@@ -36,7 +36,7 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/vbd-state.c \
 	blktap/vbd.c
 
-sbin_PROGRAMS += blktap/tapdisk
-blktap_tapdisk_SOURCES = blktap/main.c
-blktap_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
+sbin_PROGRAMS += bin/tapdisk
+bin_tapdisk_SOURCES = blktap/main.c
+bin_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
 	$(FUSE_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)

@@ -5,8 +5,8 @@ tools_libtoolcommon_a_SOURCES = \
 	tools/common/diskspec.c tools/common/diskspec.h \
 	tools/common/print.c tools/common/print.h
 
-sbin_PROGRAMS += tools/tap-ctl/tap-ctl
-tools_tap_ctl_tap_ctl_SOURCES = \
+sbin_PROGRAMS += bin/tap-ctl
+bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/create.c \
 	tools/tap-ctl/destroy.c \
 	tools/tap-ctl/list.c \
@@ -18,10 +18,10 @@ tools_tap_ctl_tap_ctl_SOURCES = \
 	tools/tap-ctl/steps.c tools/tap-ctl/steps.h \
 	tools/tap-ctl/taps.c tools/tap-ctl/taps.h \
 	tools/tap-ctl/verbs.h
-tools_tap_ctl_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+bin_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
-bin_PROGRAMS += tools/tap-img/tap-img
-tools_tap_img_tap_img_SOURCES = \
+bin_PROGRAMS += bin/tap-img
+bin_tap_img_SOURCES = \
 	tools/tap-img/create.c \
 	tools/tap-img/env.c tools/tap-img/env.h \
 	tools/tap-img/facts.c tools/tap-img/facts.h \
@@ -29,7 +29,7 @@ tools_tap_img_tap_img_SOURCES = \
 	tools/tap-img/main.c \
 	tools/tap-img/operand.c tools/tap-img/operand.h \
 	tools/tap-img/verbs.h
-tools_tap_img_tap_img_LDADD = tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+bin_tap_img_LDADD = tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
 dist_bashcompletion_DATA += tools/completions/tap-ctl tools/completions/tap-img
 

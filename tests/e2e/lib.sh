@@ -16,8 +16,8 @@ set -euo pipefail
 
 srcdir=${srcdir:-.}
 BUILD=$PWD
-export PATH="$BUILD/blktap:$BUILD/tools:$BUILD/tools/tap-ctl:$BUILD/tools/tap-img:$PATH"
-export BLKTAP_TAPDISK="$BUILD/blktap/tapdisk"
+export PATH="$BUILD/bin:$PATH"
+export BLKTAP_TAPDISK="$BUILD/bin/tapdisk"
 export BLKTAP_CONF=/dev/null
 
 # Short: a socket's path has 107 bytes.
@@ -90,7 +90,7 @@ start_tapdisk()
 	DISKS=$((DISKS + 1))
 	TAPDISK_OUT=$T/tapdisk$DISKS.out
 	TAPDISK_ERR=$T/tapdisk$DISKS.err
-	"$BUILD/blktap/tapdisk" -f "$@" >"$TAPDISK_OUT" 2>"$TAPDISK_ERR" &
+	"$BUILD/bin/tapdisk" -f "$@" >"$TAPDISK_OUT" 2>"$TAPDISK_ERR" &
 	TAPDISK_PID=$!
 	PIDS+=("$TAPDISK_PID")
 	local end=$((SECONDS + 20))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # block-attach, block-detach, block-list.
-sbin_PROGRAMS += tools/block-attach tools/block-detach tools/block-list
+sbin_PROGRAMS += bin/block-attach bin/block-detach bin/block-list
 
 noinst_LIBRARIES += tools/attach/libattach.a
 tools_attach_libattach_a_SOURCES = \
@@ -19,12 +19,12 @@ tools_attach_libattach_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
 
 ATTACH_LIBS = tools/attach/libattach.a blktap/libctl.a drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS)
 
-tools_block_attach_SOURCES = tools/attach/block-attach.c
-tools_block_attach_LDADD = $(ATTACH_LIBS)
-tools_block_detach_SOURCES = tools/attach/block-detach.c
-tools_block_detach_LDADD = $(ATTACH_LIBS)
-tools_block_list_SOURCES = tools/attach/block-list.c
-tools_block_list_LDADD = $(ATTACH_LIBS)
+bin_block_attach_SOURCES = tools/attach/block-attach.c
+bin_block_attach_LDADD = $(ATTACH_LIBS)
+bin_block_detach_SOURCES = tools/attach/block-detach.c
+bin_block_detach_LDADD = $(ATTACH_LIBS)
+bin_block_list_SOURCES = tools/attach/block-list.c
+bin_block_list_LDADD = $(ATTACH_LIBS)
 
 EXTRA_DIST += tools/attach/README.md
 
