@@ -193,8 +193,9 @@ static int qcow2_open(struct td_image *im, struct td_opts *opts, struct td_err *
 		free(im->backing_path);
 		free(im->backing_format);
 		im->backing_path = im->backing_format = NULL;
+		return td_err_prefix(ret_err, r, "%s", im->name);
 	}
-	return r;
+	return 0;
 }
 
 /* ---- close ---- */
@@ -262,23 +263,25 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 	const struct qcow2 *q = im->state;
 	const struct qcow2_header *h = &q->h;
 	char cluster[24], bits[24], snaps[24];
+	/* Those that only version 3 has come last. */
 	const struct fact facts[] = {
 		{ "compat", h->version >= 3 ? "1.1" : "0.10" },
 		{ "cluster-size", cluster },
 		{ "refcount-bits", bits },
 		{ "compression-type", h->compression == QCOW2_ZSTD ? "zstd" : "zlib" },
-		{ "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY ? "true" : "false" },
-		{ "extended-l2", "false" },
-		{ "dirty", h->incompatible & QCOW2_INCOMPAT_DIRTY ? "true" : "false" },
-		{ "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT ? "true" : "false" },
 		{ "snapshots", snaps },
+		{ "dirty", h->incompatible & QCOW2_INCOMPAT_DIRTY ? "true" : "false" },
+		{ "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY ? "true" : "false" },
+		{ "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT ? "true" : "false" },
+		{ "extended-l2", "false" },
 	};
+	unsigned nr = h->version >= 3 ? TD_NELEMS(facts) : TD_NELEMS(facts) - 3;
 	int r = 0;
 
 	snprintf(cluster, sizeof(cluster), "%" PRIu64, q->g.cluster_size);
 	snprintf(bits, sizeof(bits), "%" PRIu32, q->g.refcount_bits);
 	snprintf(snaps, sizeof(snaps), "%" PRIu32, h->nr_snapshots);
-	for (unsigned i = 0; r == 0 && i < TD_NELEMS(facts); i++)
+	for (unsigned i = 0; r == 0 && i < nr; i++)
 		r = td_opts_add(ret, facts[i].name, facts[i].value, NULL);
 	return r;
 }
