@@ -3,7 +3,8 @@
 EXTRA_DIST += tests/e2e/lib.sh tests/e2e/README.md
 
 E2E =
-# E2E += tests/e2e/x.sh
+E2E += tests/e2e/tools-tap-ctl.sh
+E2E += tests/e2e/tools-tap-img.sh
 
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)

@@ -33,10 +33,27 @@ static int set(json_t *o, const char *name, json_t *value)
 	return json_object_set_new(o, name, value) < 0 ? -ENOMEM : 0;
 }
 
-/* Facts that stand beside "format", not inside "format-specific". */
-static bool is_general(const char *name)
+/* Facts that stand beside "format", not inside "format-specific", and what they are called there. */
+static const char *general_name(const char *name)
 {
-	return strcmp(name, "cluster-size") == 0 || strcmp(name, "dirty-flag") == 0;
+	static const char *const names[][2] = {
+		{ "cluster-size", "cluster-size" },
+		{ "dirty", "dirty-flag" },
+		{ "snapshots", "snapshot-count" },
+	};
+
+	for (size_t i = 0; i < TD_NELEMS(names); i++)
+		if (strcmp(names[i][0], name) == 0)
+			return names[i][1];
+	return NULL;
+}
+
+static int add_fact(json_t *facts, json_t *data, const struct td_opt *o)
+{
+	const char *general = general_name(o->name);
+
+	return general ? set(facts, general, value_of_text(o->name, o->value)) :
+			 set(data, o->name, value_of_text(o->name, o->value));
 }
 
 /* Of formats: what a leaf says of itself is how it was opened now, not what the image is. */
@@ -51,8 +68,7 @@ static int add_driver_facts(json_t *facts, struct td_image *im)
 	if ((im->drv->flags & TD_FORMAT) && im->drv->info)
 		r = im->drv->info(im, &o);
 	for (unsigned i = 0; i < o.nr && r == 0; i++)
-		r = set(is_general(o.opt[i].name) ? facts : data, o.opt[i].name,
-			value_of_text(o.opt[i].name, o.opt[i].value));
+		r = add_fact(facts, data, &o.opt[i]);
 	td_opts_done(&o);
 	if (r == 0 && json_object_size(data) > 0)
 		r = set(facts, "format-specific",
@@ -194,6 +210,9 @@ void facts_print(const json_t *facts)
 	if (json_is_true(json_object_get(facts, "dirty-flag")))
 		printf("cleanly shut down: no\n");
 	print_backing(facts);
+	if (json_integer_value(json_object_get(facts, "snapshot-count")) > 0)
+		printf("internal snapshots: %lld\n",
+		       (long long)json_integer_value(json_object_get(facts, "snapshot-count")));
 	if (data)
 		printf("Format specific information:\n");
 	for (void *it = json_object_iter(data); it; it = json_object_iter_next(data, it))
