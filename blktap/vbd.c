@@ -86,7 +86,8 @@ static void count(struct td_vbd *vbd, const struct td_req *req, int result)
 	if (result == -ENOTSUP && req->flags & TD_FAST)
 		return; /* an answer, not a failure: "not fast" */
 	s->errors++;
-	log_failure(vbd, req, result);
+	if (result != -ESHUTDOWN) /* the disk is being closed, and says so elsewhere */
+		log_failure(vbd, req, result);
 }
 
 static void finish(struct td_vbd *vbd, struct td_req *req, int result)
