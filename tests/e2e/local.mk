@@ -6,5 +6,13 @@ E2E =
 E2E += tests/e2e/tools-tap-ctl.sh
 E2E += tests/e2e/tools-tap-img.sh
 
+E2E += tests/e2e/daemon-control.sh
+E2E += tests/e2e/daemon-life.sh
+E2E += tests/e2e/nbd-hostile.sh
+E2E += tests/e2e/nbd-interop.sh
+E2E += tests/e2e/nbd-load.sh
+E2E += tests/e2e/nbd-protocol.sh
+EXTRA_DIST += tests/e2e/nbdlib.py tests/e2e/nbd-hostile.py tests/e2e/nbd-protocol.py
+
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
