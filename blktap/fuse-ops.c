@@ -14,6 +14,7 @@
 #define ATTR_SECONDS                                                                                         \
 	1.0 /* how long the kernel may believe the size; it changes only when a pause swaps the image */
 #define BLOCK_SIZE     4096u
+#define TRANSFER_SIZE  (128u << 10) /* what cp, cmp and stdio read and write at once; each is a request */
 #define SEEK_STEP      (UINT64_C(1) << 30) /* one question to the image */
 #define SEEK_STEPS_MAX 1024u               /* questions for one lseek */
 
@@ -263,7 +264,7 @@ static struct stat file_stat(const struct fuse_export *e)
 		.st_uid = geteuid(),
 		.st_gid = getegid(),
 		.st_size = (off_t)size,
-		.st_blksize = BLOCK_SIZE,
+		.st_blksize = TRANSFER_SIZE,
 		.st_blocks = (blkcnt_t)td_div_up(size, 512),
 		.st_atim = e->since,
 		.st_mtim = e->since,
