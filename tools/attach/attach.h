@@ -69,7 +69,9 @@ TD_CHECK int attach_load(const char *vdev, struct attach **ret_a, struct td_err 
 
 /* On disk when it returns 0; whole or not at all. */
 TD_CHECK int attach_save(const struct attach *a, struct td_err *ret_err);
-TD_CHECK int attach_remove(const struct attach *a, struct td_err *ret_err);
+
+/* The record, and one that was being written. */
+TD_CHECK int attach_remove(const char *vdev, struct td_err *ret_err);
 
 /*
  * One command at a time works on a disk.  Waits up to timeout_ms; -EBUSY.  *ret_fd: close it to unlock.

@@ -120,8 +120,9 @@ static int detach(const struct request *q, struct td_err *ret_err)
 		if (r == 0)
 			print(q, true);
 	} else if (r == -ENOENT) {
-		print(q, false);
-		r = 0;
+		r = attach_remove(q->vdev, ret_err);
+		if (r == 0)
+			print(q, false);
 	}
 	if (r == 0)
 		attach_lock_drop(q->vdev);

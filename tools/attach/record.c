@@ -264,15 +264,15 @@ int attach_save(const struct attach *a, struct td_err *ret_err)
 	return r < 0 ? td_err_set(ret_err, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
-int attach_remove(const struct attach *a, struct td_err *ret_err)
+int attach_remove(const char *vdev, struct td_err *ret_err)
 {
 	td_cleanup(free) char *path = NULL;
 	td_cleanup(free) char *tmp = NULL;
 	int r;
 
-	r = attach_path(&path, a->vdev, ".json", ret_err);
+	r = attach_path(&path, vdev, ".json", ret_err);
 	if (r == 0)
-		r = attach_path(&tmp, a->vdev, ".json.new", ret_err);
+		r = attach_path(&tmp, vdev, ".json.new", ret_err);
 	if (r < 0)
 		return r;
 	if ((unlink(tmp) < 0 && errno != ENOENT) || (unlink(path) < 0 && errno != ENOENT))

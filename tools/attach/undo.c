@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#define GONE        "its tapdisk is gone: what it had not flushed may be lost"
 #define STACKED_MAX 16    /* dead mounts on one file */
 #define GLANCE_MS   1000u /* how long somebody may have it open in passing */
 
@@ -37,6 +38,19 @@ static int check_free(const struct attach *a, int nr, struct td_err *ret_err)
 	}
 }
 
+/* A daemon that is being killed cuts its file off some moments before it is gone. */
+static bool dies(const struct attach *a)
+{
+	uint64_t deadline = attach_now_ms() + GLANCE_MS;
+
+	while (attach_daemon(a) > 0) {
+		if (attach_now_ms() >= deadline)
+			return false;
+		attach_nap();
+	}
+	return true;
+}
+
 /*
  * The loop device.  Without force nothing may be lost: what the page cache holds has to go through to the image
  * before we let go.  With a dead daemon it cannot, and waiting would not help.
@@ -44,12 +58,17 @@ static int check_free(const struct attach *a, int nr, struct td_err *ret_err)
 static int drop_loop(const struct attach *a, int nr, const struct attach_undo *u, struct td_err *ret_err)
 {
 	bool alive = attach_daemon(a) > 0;
+	int r;
 
-	if (!alive)
-		report(u, "its tapdisk is gone: what it had not flushed may be lost");
 	if (u->force)
 		attach_evict(nr, u->report);
-	return attach_loop_drop(a, nr, alive && !u->force, u->timeout_ms, ret_err);
+	if (alive) {
+		r = attach_loop_drop(a, nr, !u->force, u->timeout_ms, ret_err);
+		if (r != -EIO || !dies(a))
+			return r;
+	}
+	report(u, GONE);
+	return attach_loop_drop(a, nr, false, u->timeout_ms, ret_err);
 }
 
 /* The daemon unmounts as it ends; a killed one leaves a dead mount. */
@@ -97,7 +116,7 @@ int attach_undo(struct attach *a, const struct attach_undo *u, struct td_err *re
 	if (nr >= 0)
 		loop_r = drop_loop(a, nr, u, ret_err);
 	else if (was == ATTACH_DONE && attach_daemon(a) == 0)
-		report(u, "its tapdisk is gone: what it had not flushed may be lost");
+		report(u, GONE);
 	if (loop_r < 0 && !u->force) {
 		td_ignore(set_phase(a, was,
 				    NULL)); /* as it was; a failure to say so is not worse than this one */
@@ -107,5 +126,5 @@ int attach_undo(struct attach *a, const struct attach_undo *u, struct td_err *re
 	if (loop_r < 0)
 		return td_err_prefix(ret_err, loop_r,
 				     "%s is cut off, but not all gone; repeat block-detach later", a->vdev);
-	return r < 0 ? r : attach_remove(a, ret_err);
+	return r < 0 ? r : attach_remove(a->vdev, ret_err);
 }
