@@ -14,5 +14,12 @@ E2E += tests/e2e/nbd-load.sh
 E2E += tests/e2e/nbd-protocol.sh
 EXTRA_DIST += tests/e2e/nbdlib.py tests/e2e/nbd-hostile.py tests/e2e/nbd-protocol.py
 
+E2E += tests/e2e/attach-crash.sh
+E2E += tests/e2e/attach-disk.sh
+E2E += tests/e2e/attach-refuse.sh
+E2E += tests/e2e/fuse-data.sh
+E2E += tests/e2e/fuse-ops.sh
+EXTRA_DIST += tests/e2e/fuse-lib.sh
+
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
