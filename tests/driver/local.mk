@@ -6,6 +6,18 @@ DRIVER_TEST_LIBS = tests/lib/libtest.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(DRIVER_SY
 # Each a test-x.c with nothing but the shared helpers.
 DRIVER_TESTS =
 
+DRIVER_TESTS += tests/driver/test-image
+tests_driver_test_image_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_image_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-policy
+tests_driver_test_policy_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_policy_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-spec
+tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-sim-aio
 tests_driver_test_sim_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_sim_aio_LDADD = $(DRIVER_TEST_LIBS)
