@@ -6,6 +6,10 @@ DRIVER_TEST_LIBS = tests/lib/libtest.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(DRIVER_SY
 # Each a test-x.c with nothing but the shared helpers.
 DRIVER_TESTS =
 
+DRIVER_TESTS += tests/driver/test-aio
+tests_driver_test_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_aio_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-image
 tests_driver_test_image_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_image_LDADD = $(DRIVER_TEST_LIBS)

@@ -13,132 +13,48 @@
 #include "model.h"
 #include "simdisk.h"
 #include "testenv.h"
+#include "workload.h"
 
 #define SECTORS 256u
 #define WORKERS 4u
 #define STEPS   12u
 #define MAX_NR  24u
 
-/* One run: workers that do random things to one image, in coroutines of their own. */
 struct run {
 	struct testenv t;
 	struct simdisk *sim;
 	struct model *model;
 	struct simdisk_state *clean;
 	const char *spec;
-	struct td_image *im;
-	uint64_t random;
+	struct workload work;
 	uint64_t seed;
 };
-
-static int step_write(struct run *run, uint64_t sector, uint64_t nr, unsigned flags)
-{
-	char *buf = malloc(nr * MODEL_SECTOR + 1);
-	uint32_t number;
-	int r;
-
-	/* One byte off: the bounce path for memory. */
-	number = model_begin(run->model, MODEL_WRITE, sector, nr, buf);
-	r = td_image_pwrite(run->im, sector * MODEL_SECTOR, buf, nr * MODEL_SECTOR, flags);
-	model_end(run->model, number, r == 0, flags & TD_FUA);
-	free(buf);
-	return 0;
-}
-
-static int step_read(struct run *run, uint64_t sector, uint64_t nr)
-{
-	char *buf = malloc(nr * MODEL_SECTOR);
-	uint64_t begun = model_read_begin(run->model);
-	int r = td_image_pread(run->im, sector * MODEL_SECTOR, buf, nr * MODEL_SECTOR, 0);
-
-	if (r == 0)
-		r = model_check_live(run->model, begun, sector, nr, buf);
-	else
-		r = 0; /* a failure is fine, a lie is not */
-	model_read_end(run->model);
-	free(buf);
-	return r;
-}
-
-static int step_clear(struct run *run, enum model_kind kind, uint64_t sector, uint64_t nr, unsigned flags)
-{
-	uint32_t number = model_begin(run->model, kind, sector, nr, NULL);
-	uint64_t off = sector * MODEL_SECTOR, len = nr * MODEL_SECTOR;
-	int r = kind == MODEL_TRIM ? td_image_trim(run->im, off, len)
-				   : td_image_zero(run->im, off, len, flags);
-
-	model_end(run->model, number, r == 0, flags & TD_FUA);
-	return 0;
-}
-
-static int step_flush(struct run *run)
-{
-	uint64_t flush = model_flush_begin(run->model);
-	int r = td_image_flush(run->im);
-
-	model_flush_end(run->model, flush, r == 0);
-	return 0;
-}
-
-static int step(struct run *run)
-{
-	uint64_t what = test_random(&run->random) % 16, sector = test_random(&run->random) % SECTORS;
-	uint64_t nr = 1 + test_random(&run->random) % TD_MIN(MAX_NR, SECTORS - sector);
-	unsigned fua = test_random(&run->random) % 4 == 0 ? TD_FUA : 0;
-
-	if (what < 7)
-		return step_write(run, sector, nr, fua);
-	if (what < 10)
-		return step_read(run, sector, nr);
-	if (what < 12)
-		return step_clear(run, MODEL_ZERO, sector, nr, fua | (what & 1 ? TD_MAY_UNMAP : 0));
-	if (what < 13)
-		return step_clear(run, MODEL_TRIM, sector, nr, 0);
-	return step_flush(run);
-}
-
-static int worker(void *arg)
-{
-	struct run *run = arg;
-	int r = 0;
-
-	for (unsigned i = 0; r == 0 && i < STEPS; i++)
-		r = step(run);
-	return r;
-}
 
 /* Open, work, close; -1 only if a read lied. */
 static int workload(void *arg)
 {
 	struct run *run = arg;
-	struct td_join join = { 0 };
 	uint64_t flush;
 	int r;
 
-	if (td_image_open_text(&run->t.env, run->spec, 0, &run->im, &run->t.err) < 0)
+	if (td_image_open_text(&run->t.env, run->spec, 0, &run->work.im, &run->t.err) < 0)
 		return 0; /* a failure at open harms nobody */
-	for (unsigned i = 0; i < WORKERS; i++)
-		td_join_start(&join, worker, run);
-	r = td_join_wait(&join);
+	r = workload_run(&run->work);
 	flush = model_flush_begin(run->model);
-	model_flush_end(run->model, flush, td_image_close(run->im) == 0);
+	model_flush_end(run->model, flush, td_image_close(run->work.im) == 0);
 	return r;
 }
 
-/* Read it all; crash: may it look like this after a crash? */
+/* May it look like this after a crash? */
 static int look(void *arg)
 {
 	struct run *run = arg;
-	char *buf = malloc(SECTORS * MODEL_SECTOR);
-	int r = td_image_open_text(&run->t.env, run->spec, TD_OPEN_RDONLY, &run->im, &run->t.err);
+	int r = td_image_open_text(&run->t.env, run->spec, TD_OPEN_RDONLY, &run->work.im, &run->t.err);
 
-	if (r == 0) {
-		r = td_image_pread(run->im, 0, buf, SECTORS * MODEL_SECTOR, 0);
-		if (r == 0)
-			r = model_check_crash(run->model, 0, SECTORS, buf);
-		td_ignore(td_image_close(run->im));
-	}
-	free(buf);
+	if (r < 0)
+		return r;
+	r = workload_compare(&run->work, true);
+	td_ignore(td_image_close(run->work.im)); /* it was only read */
 	return r;
 }
 
@@ -148,7 +64,12 @@ static void begin(struct run *run)
 	run->model = model_new(SECTORS);
 	simdisk_restore(run->sim, run->clean);
 	simdisk_start(run->sim, run->seed);
-	run->random = run->seed;
+	run->work = (struct workload){ .model = run->model,
+				       .random = run->seed,
+				       .sectors = SECTORS,
+				       .workers = WORKERS,
+				       .steps = STEPS,
+				       .max_nr = MAX_NR };
 }
 
 static void setup(struct run *run, const char *options, uint64_t seed)

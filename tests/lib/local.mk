@@ -9,5 +9,7 @@ tests_lib_libtest_a_SOURCES = \
 	tests/lib/simfile.c \
 	tests/lib/simfile.h \
 	tests/lib/testenv.c \
-	tests/lib/testenv.h
+	tests/lib/testenv.h \
+	tests/lib/workload.c \
+	tests/lib/workload.h
 EXTRA_DIST += tests/lib/README.md
