@@ -238,10 +238,11 @@ static void set_limits(struct td_image *im, const struct stat *st)
 	im->limits.block_size = a->align;
 	im->limits.mem_align = a->direct ? a->mem_align : 1;
 	if (a->device) {
-		im->limits.trim_granularity =
-			(uint32_t)TD_MIN(queue_number(st->st_rdev, "discard_granularity"), UINT32_MAX);
+		uint64_t discard = queue_number(st->st_rdev, "discard_granularity");
+
+		im->limits.trim_granularity = (uint32_t)TD_MIN(discard, UINT32_MAX);
 		im->limits.zero_efficient = queue_number(st->st_rdev, "write_zeroes_max_bytes") > 0;
-		a->no_discard = im->limits.trim_granularity == 0;
+		a->no_discard = discard == 0;
 	} else {
 		im->limits.trim_granularity = td_is_pow2(fs_block) ? TD_MAX(fs_block, SECTOR) : 4096;
 		im->limits.zero_efficient = true;

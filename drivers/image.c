@@ -53,14 +53,14 @@ static int transfer(struct td_image *im, data_fn *fn, uint64_t off, const struct
 	uint64_t max = im->limits.max_transfer ? im->limits.max_transfer : UINT64_MAX;
 	int r = 0;
 
-	for (uint64_t done = 0, n; r >= 0 && done < iov->len; done += n) {
+	for (uint64_t done = 0, n; r == 0 && done < iov->len; done += n) {
 		struct td_iov part;
 
 		n = TD_MIN(iov->len - done, max);
 		part = td_iov_slice(iov, done, n);
 		r = fn(im, off + done, &part, flags);
 	}
-	return TD_MIN(r, 0);
+	return r;
 }
 
 int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
@@ -196,7 +196,7 @@ int td_image_trim(struct td_image *im, uint64_t off, uint64_t len)
 	if (!im->drv->trim)
 		return -ENOTSUP;
 	image_enter(im);
-	r = TD_MIN(im->drv->trim(im, off, len), 0);
+	r = im->drv->trim(im, off, len);
 	if (r == 0)
 		im->stats.trims++;
 	return image_leave(im, r);
@@ -216,7 +216,7 @@ int td_image_flush(struct td_image *im)
 		im = im->child;
 	image_enter(top);
 	if (im->drv->flush)
-		r = im == top ? TD_MIN(im->drv->flush(im), 0) : td_image_flush(im);
+		r = im == top ? im->drv->flush(im) : td_image_flush(im);
 	if (r == 0)
 		top->stats.flushes++;
 	return image_leave(top, r);

@@ -242,7 +242,7 @@ int td_image_close(struct td_image *im)
 		result = td_image_flush(im);
 	while (im) {
 		struct td_image *next = close_next(im);
-		int r = im->drv->close ? TD_MIN(im->drv->close(im), 0) : 0;
+		int r = im->drv->close ? im->drv->close(im) : 0;
 
 		if (result == 0)
 			result = r;
