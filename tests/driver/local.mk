@@ -10,21 +10,33 @@ DRIVER_TESTS += tests/driver/test-aio
 tests_driver_test_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_aio_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-chain
+tests_driver_test_chain_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_chain_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-fault
+tests_driver_test_fault_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_fault_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-image
 tests_driver_test_image_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_image_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-lock
+tests_driver_test_lock_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_lock_LDADD = $(DRIVER_TEST_LIBS)
 
 DRIVER_TESTS += tests/driver/test-policy
 tests_driver_test_policy_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_policy_LDADD = $(DRIVER_TEST_LIBS)
 
-DRIVER_TESTS += tests/driver/test-spec
-tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
-tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
-
 DRIVER_TESTS += tests/driver/test-sim-aio
 tests_driver_test_sim_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_sim_aio_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-spec
+tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
 
 check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)
