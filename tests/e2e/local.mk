@@ -5,6 +5,7 @@ EXTRA_DIST += tests/e2e/lib.sh tests/e2e/README.md
 E2E =
 E2E += tests/e2e/tools-tap-ctl.sh
 E2E += tests/e2e/tools-tap-img.sh
+E2E += tests/e2e/tools-docs.sh
 
 E2E += tests/e2e/daemon-control.sh
 E2E += tests/e2e/daemon-life.sh
@@ -23,3 +24,4 @@ EXTRA_DIST += tests/e2e/fuse-lib.sh
 
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
+
