@@ -36,6 +36,8 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/vbd-state.c \
 	blktap/vbd.c
 
+EXTRA_DIST += blktap/README.md
+
 sbin_PROGRAMS += bin/tapdisk
 bin_tapdisk_SOURCES = blktap/main.c
 bin_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \

@@ -31,6 +31,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/verbs.h
 bin_tap_img_LDADD = tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
+dist_bashcompletion_DATA += tools/completions/tapdisk
 dist_bashcompletion_DATA += tools/completions/tap-ctl tools/completions/tap-img
 
 EXTRA_DIST += tools/README.md tools/completions/README.md
