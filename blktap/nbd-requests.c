@@ -245,7 +245,7 @@ bool nbd_wants_input(const struct nbd_conn *c)
 
 /* ---- from the socket ---- */
 
-/* What is left is part of a header as a rule; it is moved to the front, so that the whole buffer is there to read to. */
+/* What is left is part of a header as a rule; it moves to the front, so that there is much room behind it. */
 static struct iovec free_space(struct nbd_conn *c)
 {
 	size_t n = unread(c);

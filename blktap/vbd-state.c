@@ -2,11 +2,11 @@
 /*
  * The states of a virtual block device.
  *
- *	CLOSED ──open──► RUNNING ──pause──► PAUSING ──drained, flushed, closed──► PAUSED
- *	   ▲                │  ▲               │ flush failed: runs on              │ │
- *	   └─────close──────┘  └───────────────┴──────────────unpause──────────────┘ │
- *	   └─────────────────────────────────close────────────────────────────────────┘
+ *	CLOSED --open--> RUNNING --pause--> PAUSING --drained, flushed, closed--> PAUSED
+ *	                    ^                  | the flush failed                    |
+ *	                    +------------------+---------------unpause---------------+
  *
+ * close leads from each of them to CLOSED.
  * Requests are accepted in every state but CLOSED; they go to the image in RUNNING only.
  */
 #include "vbd-private.h"

@@ -41,7 +41,8 @@ def refused(what, r, errno, *words):
 c = Control()
 
 # ---- garbage ----
-for junk in b"hello", b"", b"[]", b"{", b"42", b'"x"', b"\xff\xfe", b'{"cmd":1}', b'{"cmd":"info","cmd":"info"}', b"[" * 3000:
+for junk in (b"hello", b"", b"[]", b"{", b"42", b'"x"', b"\xff\xfe", b'{"cmd":1}', b'{"cmd":"info","cmd":"info"}',
+             b"[" * 3000):
     r = c.raw(junk + b"\n")
     check(f"junk is refused: {r}", r["ok"] is False and r["error"])
 refused("an unknown command by its name", c("explode"), "ENOSYS", '"explode"')
@@ -69,7 +70,8 @@ check("who sends no more is still answered", json.loads(two.f.readline())["ok"] 
 
 # ---- the states ----
 i = c("info")
-check(f"closed at first: {i}", (i["state"], i["minor"], i["spec"], i["name"], i["pid"]) == ("closed", None, None, "mine", pid))
+check(f"closed at first: {i}", (i["state"], i["minor"], i["spec"], i["name"], i["pid"]) ==
+      ("closed", None, None, "mine", pid))
 refused("close when closed", c("close"), "ENODEV")
 refused("pause when closed", c("pause"), "ENODEV")
 refused("unpause when closed", c("unpause"), "ENODEV")

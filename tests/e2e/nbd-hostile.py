@@ -25,7 +25,8 @@ def descriptors():
 
 def honest(what):
     c = Conn(sock).start()
-    check(f"an honest client is served after: {what}", c.write(0, b"ok" * 256) == 0 and c.read(0, 512) == (0, b"ok" * 256))
+    check(f"an honest client is served after: {what}", c.write(0, b"ok" * 256) == 0 and
+          c.read(0, 512) == (0, b"ok" * 256))
     c.send(DISC)
     check("it leaves in order", c.is_gone())
 
@@ -120,8 +121,10 @@ def random_requests():
     c = Conn(sock).start()
     for _ in range(2000):
         cmd = rnd.choice([READ, WRITE, FLUSH, TRIM, CACHE, ZERO, STATUS, 8, 99, 65535])
-        off = rnd.choice([0, 512, rnd.randrange(1 << 27), (1 << 27) - 512, 1 << 63, (1 << 64) - 512, rnd.randrange(1 << 64)])
-        n = rnd.choice([0, 1, 512, rnd.randrange(70000), MAX + 1 if cmd != WRITE else 5, 0xFFFFFFFF if cmd != WRITE else 7])
+        off = rnd.choice([0, 512, rnd.randrange(1 << 27), (1 << 27) - 512, 1 << 63, (1 << 64) - 512,
+                          rnd.randrange(1 << 64)])
+        n = rnd.choice([0, 1, 512, rnd.randrange(70000), 5 if cmd == WRITE else MAX + 1,
+                        7 if cmd == WRITE else 0xFFFFFFFF])
         flags = rnd.choice([0, 0, 1, rnd.randrange(32), rnd.randrange(1 << 16)])
         mine = c.send(cmd, off, n, flags, bytes(n) if cmd == WRITE else b"")
         cookie, _, _ = c.reply()

@@ -24,10 +24,12 @@ for u in "$uri" "$named" "nbd://127.0.0.1:$tcp4" "nbd://[::1]:$tcp6"; do
 done
 ! nbdinfo --size "nbd+unix:///other?socket=$T/s" 2>/dev/null || fail "another name is served"
 nbdinfo --list "$uri" | grep -q 'export="my disk"' || fail "the list"
-nbdinfo --can multi-conn "$uri" && nbdinfo --can fua "$uri" && nbdinfo --can zero "$uri" &&
-	nbdinfo --can fast-zero "$uri" && nbdinfo --can trim "$uri" && nbdinfo --can df "$uri" &&
-	nbdinfo --can cache "$uri" && nbdinfo --can flush "$uri" || fail "what it can do"
-! nbdinfo --is rotational "$uri" && ! nbdinfo --is read-only "$uri" || fail "what it is"
+for can in multi-conn fua zero fast-zero trim df cache flush; do
+	nbdinfo --can $can "$uri" || fail "it cannot do $can"
+done
+for is in rotational read-only; do
+	! nbdinfo --is $is "$uri" || fail "it is $is"
+done
 
 # The map: data, hole, data.
 nbdinfo --map "$uri" | awk '{ print $1, $2, $4 }' >"$T/map"
@@ -54,12 +56,14 @@ start_tapdisk --nbd "unix:$T/s" --name "my disk" "raw:$T/new"
 nbdcopy --connections=4 "$T/img" "$uri"
 qemu-img compare "$uri" "$T/img" >/dev/null || fail "after nbdcopy"
 qemu-img convert -n -O raw "$T/more" "$uri"
-qemu-io -f raw -c 'write -P 9 1M 3M' -c 'write -z -u 5M 64k' -c 'write -z 6M 64k' -c 'discard 7M 64k' -c 'aio_write -P 7 123 4567' \
-	-c 'aio_flush' -c 'write -f -P 8 30000 1' -c flush -c 'read -P 9 1M 3M' -c 'read -P 0 5M 64k' -c 'read -P 0 6M 64k' \
+qemu-io -f raw -c 'write -P 9 1M 3M' -c 'write -z -u 5M 64k' -c 'write -z 6M 64k' -c 'discard 7M 64k' \
+	-c 'aio_write -P 7 123 4567' -c 'aio_flush' -c 'write -f -P 8 30000 1' -c flush \
+	-c 'read -P 9 1M 3M' -c 'read -P 0 5M 64k' -c 'read -P 0 6M 64k' \
 	-c 'read -P 7 123 4567' -c 'read -P 8 30000 1' "$named" >"$T/io" || fail "qemu-io: $(cat "$T/io")"
 ! grep -Eq 'failed|error' "$T/io" || fail "qemu-io: $(cat "$T/io")"
 stop_tapdisk
-qemu-io -f raw -c 'read -P 9 1M 3M' -c 'read -P 0 5M 64k' -c 'read -P 7 123 4567' -c 'read -P 8 30000 1' "$T/new" >"$T/io"
+qemu-io -f raw -c 'read -P 9 1M 3M' -c 'read -P 0 5M 64k' -c 'read -P 7 123 4567' -c 'read -P 8 30000 1' \
+	"$T/new" >"$T/io"
 ! grep -Eq 'failed|error' "$T/io" || fail "in the file: $(cat "$T/io")"
 
 # Failures of the storage are errors to the client, one line each in the log, and the disk goes on.

@@ -11,8 +11,8 @@ load() # NAME ARGS...: in the background; its pid in FIO
 {
 	local name=$1
 	shift
-	(cd "$T" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --size=32M --group_reporting "$@") \
-		>"$T/fio.$name" 2>&1 &
+	(cd "$T" && exec fio --name="$name" --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --size=32M \
+		--group_reporting "$@") >"$T/fio.$name" 2>&1 &
 	FIO=$!
 	also_kill "$FIO"
 }
@@ -33,7 +33,9 @@ load verify --rw=randwrite --bsrange=512-128k --bs_unaligned=0 --iodepth=16 --nu
 load_ok verify
 
 # Pause and unpause under verify load.
-load pauses --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --loops=100 --time_based --runtime="$secs"
+forever="--verify=crc32c --verify_fatal=1 --loops=100 --time_based --runtime=$secs"
+# shellcheck disable=SC2086
+load pauses --rw=randwrite --bs=4k --iodepth=16 $forever
 pauses=0
 while ! is_gone_or_zombie "$FIO"; do
 	ctl "$TAPDISK_PID" '{"cmd":"pause"}' | grep -q '"ok":true' || fail "pause"
@@ -45,16 +47,18 @@ load_ok pauses
 [ "$pauses" -ge 3 ] || fail "only $pauses pauses"
 
 # Onto a copy that was made during the pause: what fio wrote before has to be there.
-load moves --rw=randwrite --bs=4k --iodepth=16 --verify=crc32c --verify_fatal=1 --loops=100 --time_based --runtime="$secs"
+# shellcheck disable=SC2086
+load moves --rw=randwrite --bs=4k --iodepth=16 $forever
 sleep 0.5
 at=a
 for to in b c; do
 	ctl "$TAPDISK_PID" '{"cmd":"pause"}' | grep -q '"ok":true' || fail "pause"
 	cp --sparse=always "$T/$at" "$T/$to"
-	expect='"errno":"ENOENT"'
-	ctl "$TAPDISK_PID" "{\"cmd\":\"unpause\",\"spec\":\"raw:$T/nothing\"}" | grep -q "$expect" || fail "unpause onto nothing"
+	ctl "$TAPDISK_PID" "{\"cmd\":\"unpause\",\"spec\":\"raw:$T/nothing\"}" | grep -q '"errno":"ENOENT"' ||
+		fail "unpause onto nothing"
 	ctl "$TAPDISK_PID" '{"cmd":"info"}' | grep -q '"state":"paused"' || fail "it has to stay paused"
-	ctl "$TAPDISK_PID" "{\"cmd\":\"unpause\",\"spec\":\"raw:$T/$to\"}" | grep -q '"ok":true' || fail "unpause onto $to"
+	ctl "$TAPDISK_PID" "{\"cmd\":\"unpause\",\"spec\":\"raw:$T/$to\"}" | grep -q '"ok":true' ||
+		fail "unpause onto $to"
 	rm "$T/$at"
 	at=$to
 	sleep 0.4
@@ -84,7 +88,8 @@ check("all 32 are answered before the end", got == 32)
 PY
 wait "$TAPDISK_PID" || fail "SIGTERM under load: exit $?"
 forget_pid "$TAPDISK_PID"
-head -c $((32 * 4096)) /dev/zero | tr '\0' T | cmp -s - <(head -c $((32 * 4096)) "$T/c") || fail "what was answered is not in the file"
+head -c $((32 * 4096)) /dev/zero | tr '\0' T >"$T/want"
+cmp -s -n $((32 * 4096)) "$T/want" "$T/c" || fail "what was answered is not in the file"
 
 # And with fio's load: it has to end too, with the connection lost.
 start_tapdisk --nbd "unix:$T/s" "raw:$T/c"

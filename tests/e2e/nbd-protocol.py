@@ -23,10 +23,12 @@ def options():
         check("INFO answers export, name and block size, and ignores the rest", sorted(got) == [0, 1, 3])
         check("INFO tells the size", struct.unpack(">Q", got[0][:8])[0] == size and got[1] == name)
         low, preferred, high = struct.unpack(">III", got[3])
-        check("block sizes are 1, a power of two, 32 MiB", low == 1 and preferred & (preferred - 1) == 0 and high == MAX)
+        check("block sizes are 1, a power of two, 32 MiB",
+              low == 1 and preferred & (preferred - 1) == 0 and high == MAX)
     check("INFO of another name is unknown", c.info(INFO, b"nobody")[-1][0] == ERR_UNKNOWN)
     check("GO of another name is unknown, and the session goes on", c.info(GO, b"nobody")[-1][0] == ERR_UNKNOWN)
-    check("INFO whose lengths do not add up is invalid", c.option(INFO, b"\xff\xff\xff\xff\0\0")[-1][0] == ERR_INVALID)
+    check("INFO whose lengths do not add up is invalid",
+          c.option(INFO, b"\xff\xff\xff\xff\0\0")[-1][0] == ERR_INVALID)
     check("INFO without data is invalid", c.option(INFO)[-1][0] == ERR_INVALID)
     check("INFO with one byte too many is invalid", c.option(INFO, bytes(7))[-1][0] == ERR_INVALID)
 
@@ -115,7 +117,8 @@ def block_status(c):
           r[1][0][0] <= 1 << 20)
     check("status beyond the end", c.status(size, 4096)[0] == EINVAL)
     check("neighbours differ", all(a[1] != b[1] for a, b in zip(r[1], r[1][1:])))
-    check("what was written is data", c.write(1 << 20, b"x" * 65536) == 0 and c.status(1 << 20, 65536)[1] == [(65536, 0)])
+    check("what was written is data",
+          c.write(1 << 20, b"x" * 65536) == 0 and c.status(1 << 20, 65536)[1] == [(65536, 0)])
 
 
 def pipelined(c, n=200):
