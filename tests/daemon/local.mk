@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Tests of blktap/ that need no process: link the daemon's library and call it.
+if HAVE_CMOCKA
+DAEMON_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/blktap -I$(top_srcdir)/tests/lib $(CMOCKA_CFLAGS)
+DAEMON_TEST_LIBS = blktap/libtapdisk.a tests/lib/libtest.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(DRIVER_SYSLIBS)
+
+DAEMON_TESTS =
+
+DAEMON_TESTS += tests/daemon/test-nbd-wire
+tests_daemon_test_nbd_wire_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
+tests_daemon_test_nbd_wire_LDADD = $(DAEMON_TEST_LIBS)
+
+DAEMON_TESTS += tests/daemon/test-vbd
+tests_daemon_test_vbd_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
+tests_daemon_test_vbd_LDADD = $(DAEMON_TEST_LIBS)
+
+check_PROGRAMS += $(DAEMON_TESTS)
+TESTS += $(DAEMON_TESTS)
+endif
+
+EXTRA_DIST += tests/daemon/README.md

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The virtual block device: when done() is called, what a pause holds back, what a failure leaves.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "testenv.h"
+#include "vbd-private.h"
+#include <blktap/log.h>
+#include <stdio.h>
+
+#define NREQ 2000
+
+struct test {
+	struct testenv t;
+	struct td_vbd *vbd;
+	bool submitting;
+	bool done_inside; /* done() was called from inside submit, or in a coroutine */
+	unsigned nr_done;
+	int results[NREQ];
+	unsigned order[NREQ]; /* which was done as the n-th */
+	struct one {
+		struct td_req req;
+		struct iovec vec;
+		unsigned index;
+		struct test *test;
+	} one[NREQ];
+	char buf[4096];
+};
+
+static struct test *setup(void)
+{
+	struct test *x = calloc(1, sizeof(*x));
+
+	assert_non_null(x);
+	assert_int_equal(testenv_open(&x->t, "sync", NULL), 0);
+	x->vbd = td_vbd_new(&x->t.env, "test");
+	assert_non_null(x->vbd);
+	td_log_level(TD_LOG_ERR);
+	return x;
+}
+
+static int close_it(void *arg)
+{
+	return td_vbd_close(arg);
+}
+
+static void turn(struct test *x, unsigned n)
+{
+	while (n-- > 0)
+		td_loop_turn(x->t.env.loop, false);
+}
+
+static void teardown(struct test *x)
+{
+	td_ignore(testenv_run(&x->t, close_it, x->vbd)); /* a test that cares has closed it */
+	turn(x, 3);
+	assert_true(td_vbd_idle(x->vbd));
+	td_vbd_free(x->vbd);
+	testenv_close(&x->t);
+	free(x);
+}
+
+struct open_call {
+	struct td_vbd *vbd;
+	const char *spec;
+	struct td_err err;
+};
+
+static int open_it(void *arg)
+{
+	struct open_call *c = arg;
+
+	return td_vbd_open(c->vbd, c->spec, 0, &c->err);
+}
+
+static int pause_it(void *arg)
+{
+	return td_vbd_pause(arg, NULL);
+}
+
+static int unpause_it(void *arg)
+{
+	struct open_call *c = arg;
+
+	return td_vbd_unpause(c->vbd, c->spec, &c->err);
+}
+
+static int open_spec(struct test *x, const char *spec)
+{
+	struct open_call c = { .vbd = x->vbd, .spec = spec };
+
+	return testenv_run(&x->t, open_it, &c);
+}
+
+static int unpause(struct test *x, const char *spec)
+{
+	struct open_call c = { .vbd = x->vbd, .spec = spec };
+
+	return testenv_run(&x->t, unpause_it, &c);
+}
+
+static void done(struct td_req *req, int result)
+{
+	struct one *o = td_container_of(req, struct one, req);
+	struct test *x = o->test;
+
+	if (x->submitting || td_co_self())
+		x->done_inside = true;
+	x->results[o->index] = result;
+	x->order[x->nr_done++] = o->index;
+}
+
+static void submit(struct test *x, unsigned i, enum td_req_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	struct one *o = &x->one[i];
+
+	o->test = x;
+	o->index = i;
+	o->req = (struct td_req){ .op = op, .flags = flags, .off = off, .len = len, .done = done };
+	if (op == TD_REQ_READ || op == TD_REQ_WRITE)
+		o->req.iov = td_iov_buf(&o->vec, x->buf, len);
+	x->submitting = true;
+	td_vbd_submit(x->vbd, &o->req);
+	x->submitting = false;
+}
+
+/* One request, to its end. */
+static int call(struct test *x, enum td_req_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	unsigned before = x->nr_done;
+
+	submit(x, 0, op, off, len, flags);
+	for (int i = 0; i < 2000 && x->nr_done == before; i++)
+		td_loop_turn(x->t.env.loop, true);
+	assert_int_equal(x->nr_done, before + 1);
+	return x->results[0];
+}
+
+static void done_is_never_called_from_inside_submit(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "null:"), 0);
+	for (unsigned i = 0; i < 100; i++)
+		submit(x, i, i % 2 ? TD_REQ_READ : TD_REQ_FLUSH, 0, 512, 0);
+	turn(x, 3);
+	assert_int_equal(x->nr_done, 100);
+	assert_false(x->done_inside);
+	teardown(x);
+}
+
+static void a_closed_disk_refuses_everything(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	submit(x, 0, TD_REQ_READ, 0, 512, 0);
+	turn(x, 1);
+	assert_int_equal(x->results[0], -ESHUTDOWN);
+	assert_false(x->done_inside);
+	teardown(x);
+}
+
+static void what_is_asked_is_done(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "ram(size=1M):"), 0);
+	memset(x->buf, 'a', sizeof(x->buf));
+	assert_int_equal(call(x, TD_REQ_WRITE, 4096, 4096, TD_FUA), 0);
+	memset(x->buf, 0, sizeof(x->buf));
+	assert_int_equal(call(x, TD_REQ_READ, 4096, 4096, 0), 0);
+	assert_true(x->buf[0] == 'a' && x->buf[4095] == 'a');
+	assert_int_equal(call(x, TD_REQ_EXTENT, 0, 1 << 20, 0), 0);
+	assert_true(x->one[0].req.extent.len >= 1);
+	assert_int_equal(call(x, TD_REQ_ZERO, 4096, 4096, TD_MAY_UNMAP), 0);
+	assert_int_equal(call(x, TD_REQ_READ, 4096, 4096, 0), 0);
+	assert_true(x->buf[0] == 0 && x->buf[4095] == 0);
+	assert_int_equal(call(x, TD_REQ_TRIM, 0, 8192, TD_FUA), 0);
+	assert_int_equal(call(x, TD_REQ_FLUSH, 0, 0, 0), 0);
+	assert_int_equal(call(x, TD_REQ_READ, 512, 0, 0), 0);
+	assert_int_equal(call(x, TD_REQ_EXTENT, 0, 0, 0), -EINVAL);
+	assert_int_equal(call(x, TD_REQ_READ, (1 << 20) - 511, 512, 0), -EINVAL);
+	assert_int_equal(td_vbd_stats(x->vbd)->op[TD_REQ_WRITE].bytes, 4096);
+	assert_int_equal(td_vbd_stats(x->vbd)->op[TD_REQ_EXTENT].errors, 1);
+	assert_int_equal(td_vbd_stats(x->vbd)->op[TD_REQ_READ].errors, 1);
+	teardown(x);
+}
+
+static void more_than_the_bound_waits_in_order(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(delay-ms=20)/null:"), 0);
+	for (unsigned i = 0; i < NREQ; i++)
+		submit(x, i, TD_REQ_READ, 0, 512, 0);
+	assert_int_equal(td_vbd_stats(x->vbd)->in_flight, VBD_MAX_IN_FLIGHT);
+	assert_int_equal(td_vbd_stats(x->vbd)->waiting, NREQ - VBD_MAX_IN_FLIGHT);
+	for (int i = 0; i < 5000 && x->nr_done < NREQ; i++)
+		td_loop_turn(x->t.env.loop, true);
+	assert_int_equal(x->nr_done, NREQ);
+	for (unsigned i = 0; i < NREQ; i++)
+		assert_int_equal(x->order[i], i);
+	assert_int_equal(td_vbd_stats(x->vbd)->max_in_flight, VBD_MAX_IN_FLIGHT);
+	teardown(x);
+}
+
+static void a_pause_drains_and_holds_back(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(delay-ms=5)/ram(size=1M):"), 0);
+	for (unsigned i = 0; i < 10; i++)
+		submit(x, i, TD_REQ_READ, 0, 512, 0);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	turn(x, 2);
+	assert_int_equal(x->nr_done, 10);
+	assert_null(td_vbd_image(x->vbd));
+	assert_true(td_vbd_size(x->vbd) == 1 << 20);
+	for (unsigned i = 10; i < 20; i++)
+		submit(x, i, TD_REQ_READ, 0, 512, 0);
+	turn(x, 5);
+	assert_int_equal(x->nr_done, 10);
+	assert_int_equal(td_vbd_stats(x->vbd)->waiting, 10);
+	assert_int_equal(unpause(x, "aio:/nonexistent/image"), -ENOENT);
+	assert_int_equal(td_vbd_state(x->vbd), TD_VBD_PAUSED);
+	assert_int_equal(unpause(x, "ram(size=2M):"), 0);
+	turn(x, 5);
+	assert_int_equal(x->nr_done, 20);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(x->results[i], 0);
+	assert_true(td_vbd_size(x->vbd) == 2 << 20);
+	assert_string_equal(td_vbd_spec(x->vbd), "ram(size=2M):");
+	teardown(x);
+}
+
+static void a_pause_whose_flush_fails_runs_on(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(flush-every=2,once=on)/ram(size=1M):"), 0);
+	assert_int_equal(call(x, TD_REQ_FLUSH, 0, 0, 0), 0);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), -EIO);
+	assert_int_equal(td_vbd_state(x->vbd), TD_VBD_RUNNING);
+	assert_int_equal(call(x, TD_REQ_READ, 0, 512, 0), 0);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	assert_int_equal(unpause(x, NULL), 0);
+	teardown(x);
+}
+
+static void closing_a_paused_disk_refuses_what_waits(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "ram(size=1M):"), 0);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	submit(x, 0, TD_REQ_WRITE, 0, 512, 0);
+	assert_int_equal(testenv_run(&x->t, close_it, x->vbd), 0);
+	turn(x, 2);
+	assert_int_equal(x->results[0], -ESHUTDOWN);
+	assert_null(td_vbd_spec(x->vbd));
+	teardown(x);
+}
+
+static void a_failed_close_is_reported(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(flush-every=1)/ram(size=1M):"), 0);
+	assert_int_equal(testenv_run(&x->t, close_it, x->vbd), -EIO);
+	assert_int_equal(td_vbd_state(x->vbd), TD_VBD_CLOSED);
+	teardown(x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(done_is_never_called_from_inside_submit),
+		cmocka_unit_test(a_closed_disk_refuses_everything),
+		cmocka_unit_test(what_is_asked_is_done),
+		cmocka_unit_test(more_than_the_bound_waits_in_order),
+		cmocka_unit_test(a_pause_drains_and_holds_back),
+		cmocka_unit_test(a_pause_whose_flush_fails_runs_on),
+		cmocka_unit_test(closing_a_paused_disk_refuses_what_waits),
+		cmocka_unit_test(a_failed_close_is_reported),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
