@@ -47,14 +47,17 @@ static struct qcow2_free_chunk *chunk_with_room(struct qcow2_frees *f)
 	STAILQ_FOREACH(c, &f->chunks, link)
 		if (c->nr < TD_NELEMS(c->run))
 			return c;
-	abort(); /* not reserved: a bug here, not a state of the image */
+	return NULL;
 }
 
 void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr)
 {
 	struct qcow2_free_chunk *c = chunk_with_room(f);
-	struct qcow2_free_run *last = c->nr > 0 ? &c->run[c->nr - 1] : NULL;
+	struct qcow2_free_run *last;
 
+	if (!c)
+		return; /* not reserved: a bug of the caller.  A leak is the least harm it can do */
+	last = c->nr > 0 ? &c->run[c->nr - 1] : NULL;
 	if (last && last->cluster + last->nr == cluster) {
 		last->nr += nr;
 		return;
@@ -147,6 +150,9 @@ int qcow2_frees_reap(struct qcow2 *q)
 			free(c);
 		}
 	}
+	mine.spare = 0; /* chunks have gone, and others have room now */
+	STAILQ_FOREACH(c, &mine.chunks, link)
+		mine.spare += TD_NELEMS(c->run) - c->nr;
 	qcow2_frees_join(&q->ready, &mine);
 	q->reaping = false;
 	return r;

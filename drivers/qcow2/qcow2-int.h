@@ -107,7 +107,7 @@ void qcow2_set_del(struct qcow2_set *s, uint64_t cluster);
 bool qcow2_set_has(const struct qcow2_set *s, uint64_t cluster);
 
 TD_CO TD_CHECK int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err);
-TD_CHECK int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len);
+TD_CHECK int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len); /* 0, -ENOMEM */
 void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len);
 
 /* May guest data lie there?  It starts inside the file and touches no metadata. */

@@ -248,7 +248,7 @@ static int replace_table(struct qcow2 *q, uint64_t guest_off, const struct qcow2
 	if (r == 0)
 		r = qcow2_frees_reserve(&q->pending, 1);
 	if (r == 0)
-		r = TD_MIN(qcow2_overlap_add(q, run.host_off, q->g.cluster_size), 0);
+		r = qcow2_overlap_add(q, run.host_off, q->g.cluster_size);
 	if (r < 0) {
 		qcow2_alloc_undo_locked(q, &run);
 		return r;

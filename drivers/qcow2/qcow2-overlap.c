@@ -84,21 +84,28 @@ void qcow2_set_del(struct qcow2_set *s, uint64_t cluster)
 	s->nr--;
 }
 
-/* 1: all of it is new; 0: some was known already; -ENOMEM. */
-int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len)
+static int add_area(struct qcow2 *q, uint64_t host_off, uint64_t len, bool *ret_new)
 {
 	uint64_t first = host_off >> q->g.cluster_bits;
 	uint64_t nr = td_div_up(qcow2_in_cluster(q, host_off) + len, q->g.cluster_size);
-	int all_new = 1;
+	bool all_new = true;
 
 	for (uint64_t i = 0; i < nr; i++) {
 		int r = qcow2_set_add(&q->meta, first + i);
 
 		if (r < 0)
 			return r;
-		all_new &= r;
+		all_new &= r > 0;
 	}
-	return all_new;
+	*ret_new = all_new;
+	return 0;
+}
+
+int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len)
+{
+	bool all_new;
+
+	return add_area(q, host_off, len, &all_new);
 }
 
 void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len)
@@ -122,12 +129,13 @@ bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t le
 
 static int claim(struct qcow2 *q, const char *what, uint64_t host_off, uint64_t len, struct td_err *ret_err)
 {
-	int r = len == 0 ? 1 : qcow2_overlap_add(q, host_off, len);
+	bool all_new = true;
+	int r = len == 0 ? 0 : add_area(q, host_off, len, &all_new);
 
 	if (r < 0)
 		return td_err_set(ret_err, r, "%s: no memory for the map of its metadata", q->im->name);
 	/* Reading does no harm, and check wants to see it. */
-	if (r == 0 && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
+	if (!all_new && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
 		return td_err_set(
 			ret_err, -EUCLEAN,
 			"%s: %s at offset %#llx overlaps other metadata; open it read-only, or check it",
@@ -146,7 +154,7 @@ static int claim_l2_tables(struct qcow2 *q, struct td_err *ret_err)
 			continue;
 		/* Shared tables of snapshots made by others may well repeat; what is ours alone may not. */
 		if (!e.copied)
-			r = TD_MIN(qcow2_overlap_add(q, e.host_off, q->g.cluster_size), 0);
+			r = qcow2_overlap_add(q, e.host_off, q->g.cluster_size);
 		else
 			r = claim(q, "L2 table", e.host_off, q->g.cluster_size, ret_err);
 		if (r < 0)

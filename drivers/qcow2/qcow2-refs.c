@@ -187,9 +187,8 @@ static int move_table(struct qcow2 *q, const struct area *a, struct qcow2_table 
 
 	t->host_off = (a->start + a->nr_blocks) << q->g.cluster_bits;
 	memcpy(t->raw, q->reftable.raw, q->reftable.bytes);
-	r = TD_MIN(qcow2_overlap_add(q, a->start << q->g.cluster_bits,
-				     (a->nr_blocks + a->table_clusters) << q->g.cluster_bits),
-		   0);
+	r = qcow2_overlap_add(q, a->start << q->g.cluster_bits,
+			      (a->nr_blocks + a->table_clusters) << q->g.cluster_bits);
 	if (r == 0)
 		r = write_area(q, a, t);
 	if (r < 0)
@@ -254,7 +253,7 @@ int qcow2_refs_add_block(struct qcow2 *q, uint64_t region, uint64_t at)
 	if (!fresh || q->fixed_size)
 		r = td_image_zero(q->child, host_off, q->g.cluster_size, 0);
 	if (r == 0)
-		r = TD_MIN(qcow2_overlap_add(q, host_off, q->g.cluster_size), 0);
+		r = qcow2_overlap_add(q, host_off, q->g.cluster_size);
 	if (r < 0)
 		return r;
 	if (region_of(q, at) == region)

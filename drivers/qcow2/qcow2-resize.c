@@ -72,7 +72,7 @@ static int grow_l1(struct qcow2 *q, uint64_t nr)
 	if (r == 0)
 		r = write_longer(q, &t, &run);
 	if (r == 0)
-		r = TD_MIN(qcow2_overlap_add(q, t.host_off, nr * sizeof(uint64_t)), 0);
+		r = qcow2_overlap_add(q, t.host_off, nr * sizeof(uint64_t));
 	h = q->h;
 	h.l1_off = t.host_off;
 	h.l1_size = (uint32_t)nr;
