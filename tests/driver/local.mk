@@ -38,6 +38,19 @@ DRIVER_TESTS += tests/driver/test-spec
 tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
 
+QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h tests/driver/qcow2-run.c \
+	tests/driver/qcow2-run.h
+
+DRIVER_TESTS += tests/driver/test-qcow2-faults
+tests_driver_test_qcow2_faults_SOURCES = tests/driver/test-qcow2-faults.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_faults_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-qcow2-crash
+tests_driver_test_qcow2_crash_SOURCES = tests/driver/test-qcow2-crash.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_crash_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_crash_LDADD = $(DRIVER_TEST_LIBS)
+
 check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)
 endif

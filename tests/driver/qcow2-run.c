@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "qcow2-run.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define WORKERS 4u
+#define STEPS   10u
+#define SMALL   24u /* sectors */
+#define LARGE   200u
+
+const struct variant variants[] = {
+	{ .name = "v3", .create = "cluster_size=4K", .open = "", .sectors = 512 },
+	{ .name = "tiny",
+	  .create = "cluster_size=512,refcount_bits=1",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024 },
+	{ .name = "table growth",
+	  .create = "cluster_size=512,refcount_bits=64",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024,
+	  .file_kib = 2046 },
+	{ .name = "lazy", .create = "cluster_size=4K,lazy_refcounts=on", .open = "", .sectors = 512 },
+	{ .name = "lazy tiny",
+	  .create = "cluster_size=512,lazy_refcounts=on,refcount_bits=64",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024,
+	  .file_kib = 2046 },
+	{ .name = "backing", .create = "cluster_size=4K", .open = "", .sectors = 512, .backing = true },
+	{ .name = "64K", .create = "cluster_size=64K", .open = "", .sectors = 1024, .backing = true },
+	{ .name = "v2", .create = "cluster_size=4K,compat=v2", .open = "", .sectors = 512 },
+	{ .name = "v2 backing",
+	  .create = "cluster_size=512,compat=v2",
+	  .open = "",
+	  .sectors = 512,
+	  .backing = true },
+	{ .name = "qemu", .create = "cluster_size=4K", .open = "", .sectors = 512, .from_qemu = true },
+	{ .name = "qemu tiny",
+	  .create = "cluster_size=512,refcount_bits=8",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 512,
+	  .from_qemu = true },
+	{ .name = "page cache", .create = "cluster_size=4K", .open = "direct=off", .sectors = 512 },
+};
+
+const unsigned nr_variants = TD_NELEMS(variants);
+
+/* ---- one worker ---- */
+
+static int step_write(struct run *run, uint64_t sector, uint64_t nr, unsigned flags)
+{
+	char *buf = td_buf_alloc(nr * MODEL_SECTOR);
+	uint32_t number = model_begin(run->model, MODEL_WRITE, sector, nr, buf);
+	int r = td_image_pwrite(run->im, sector * MODEL_SECTOR, buf, nr * MODEL_SECTOR, flags);
+
+	model_end(run->model, number, r == 0, flags & TD_FUA);
+	td_buf_free(buf, nr * MODEL_SECTOR);
+	return 0;
+}
+
+static int step_read(struct run *run, uint64_t sector, uint64_t nr)
+{
+	char *buf = td_buf_alloc(nr * MODEL_SECTOR);
+	uint64_t begun = model_read_begin(run->model);
+	int r = td_image_pread(run->im, sector * MODEL_SECTOR, buf, nr * MODEL_SECTOR, 0);
+
+	/* A failure is fine, a lie is not. */
+	r = r == 0 ? model_check_live(run->model, begun, sector, nr, buf) : 0;
+	model_read_end(run->model);
+	td_buf_free(buf, nr * MODEL_SECTOR);
+	return r;
+}
+
+static int step_clear(struct run *run, enum model_kind kind, uint64_t sector, uint64_t nr, unsigned flags)
+{
+	uint32_t number = model_begin(run->model, kind, sector, nr, NULL);
+	uint64_t off = sector * MODEL_SECTOR, len = nr * MODEL_SECTOR;
+	int r = kind == MODEL_TRIM ? td_image_trim(run->im, off, len)
+				   : td_image_zero(run->im, off, len, flags);
+
+	model_end(run->model, number, r == 0, flags & TD_FUA);
+	return 0;
+}
+
+static int step_flush(struct run *run)
+{
+	uint64_t flush = model_flush_begin(run->model);
+
+	model_flush_end(run->model, flush, td_image_flush(run->im) == 0);
+	return 0;
+}
+
+static int step(struct run *run)
+{
+	uint64_t what = test_random(&run->random) % 16, sector = test_random(&run->random) % run->v->sectors;
+	uint64_t most = test_random(&run->random) % 8 == 0 ? LARGE : SMALL;
+	uint64_t nr = 1 + test_random(&run->random) % TD_MIN(most, run->v->sectors - sector);
+	unsigned fua = test_random(&run->random) % 6 == 0 ? TD_FUA : 0;
+
+	if (what < 8)
+		return step_write(run, sector, nr, fua);
+	if (what < 10)
+		return step_read(run, sector, nr);
+	if (what < 12)
+		return step_clear(run, MODEL_ZERO, sector, nr, fua | (what & 1 ? TD_MAY_UNMAP : 0));
+	if (what < 14)
+		return step_clear(run, MODEL_TRIM, sector, nr, 0);
+	return step_flush(run);
+}
+
+static int worker(void *arg)
+{
+	struct run *run = arg;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < STEPS; i++)
+		r = step(run);
+	return r;
+}
+
+int run_workload(void *arg)
+{
+	struct run *run = arg;
+	struct td_join join = { 0 };
+	uint64_t flush;
+	int r;
+
+	run->closed_ok = false;
+	run->im = NULL;
+	if (td_image_open_text(&run->t.env, run->spec, 0, &run->im, &run->t.err) < 0)
+		return 0; /* a failure at open harms nobody */
+	for (unsigned i = 0; i < WORKERS; i++)
+		td_join_start(&join, worker, run);
+	r = td_join_wait(&join);
+	flush = model_flush_begin(run->model);
+	run->closed_ok = td_image_close(run->im) == 0;
+	model_flush_end(run->model, flush, run->closed_ok);
+	return r;
+}
+
+int run_look(void *arg)
+{
+	struct run *run = arg;
+	size_t len = (size_t)run->v->sectors * MODEL_SECTOR;
+	char *buf = td_buf_alloc(len);
+	int r = td_image_open_text(&run->t.env, run->spec, 0, &run->im, &run->t.err), r2;
+
+	if (r < 0)
+		(void)fprintf(stderr, "look: %s\n", run->t.err.msg);
+	if (r == 0) {
+		r = td_image_pread(run->im, 0, buf, len, 0);
+		if (r == 0)
+			r = model_check_crash(run->model, 0, run->v->sectors, buf);
+		r2 = td_image_close(run->im);
+		r = r < 0 ? r : r2;
+	}
+	td_buf_free(buf, len);
+	return r;
+}
+
+int run_fsck(struct run *run)
+{
+	struct fsck f;
+	int r = qcow2_fsck(run->path, &f);
+
+	if (r < 0)
+		(void)fprintf(stderr, "fsck: cannot be read\n");
+	run->fsck_leaks = (unsigned)f.leaks;
+	return r < 0 ? r : f.corruptions > 0 ? -1 : 0;
+}
+
+/* ---- the images to begin with ---- */
+
+static void model_reset(struct run *run)
+{
+	size_t len = (size_t)run->v->sectors * MODEL_SECTOR;
+	uint32_t number;
+	char *buf;
+
+	model_free(run->model);
+	run->model = model_new(run->v->sectors);
+	if (!run->has_data)
+		return;
+	buf = td_buf_alloc(len);
+	number = model_begin(run->model, MODEL_WRITE, 0, run->v->sectors, buf);
+	model_end(run->model, number, true, true);
+	td_buf_free(buf, len);
+}
+
+static int write_raw(struct run *run, const char *path)
+{
+	size_t len = (size_t)run->v->sectors * MODEL_SECTOR;
+	char *buf = td_buf_alloc(len);
+	struct model *m = model_new(run->v->sectors);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int r;
+
+	(void)model_begin(m, MODEL_WRITE, 0, run->v->sectors, buf);
+	r = fd >= 0 && write(fd, buf, len) == (ssize_t)len ? 0 : -EIO;
+	if (fd >= 0)
+		(void)close(fd);
+	model_free(m);
+	td_buf_free(buf, len);
+	return r;
+}
+
+/* Half of it compressed, and all of it in a snapshot. */
+static int make_by_qemu(struct run *run, const char *raw)
+{
+	char cmd[1024];
+
+	(void)snprintf(cmd, sizeof(cmd),
+		       "qemu-img convert -c -O qcow2 -o %s %s %s >/dev/null 2>&1 && "
+		       "qemu-io -c 'read -q 0 4k' -c 'write -q -s %s 0 100k' %s >/dev/null 2>&1 && "
+		       "qemu-img snapshot -c one %s >/dev/null 2>&1",
+		       run->v->create, raw, run->path, raw, run->path, run->path);
+	return system(cmd) == 0 ? 0 : -ENOENT; /* NOLINT: a fixed command on our own files */
+}
+
+static int make_image(struct run *run)
+{
+	char opts[256], raw[160];
+	int r = 0;
+
+	(void)snprintf(raw, sizeof(raw), "%s/raw", run->t.dir);
+	(void)snprintf(run->path, sizeof(run->path), "%s/disk", run->t.dir);
+	(void)snprintf(run->spec, sizeof(run->spec), "qcow2(%s):%s", run->v->open, run->path);
+	run->has_data = run->v->backing || run->v->from_qemu;
+	if (run->has_data)
+		r = write_raw(run, raw);
+	if (r < 0)
+		return r;
+	if (run->v->from_qemu)
+		return make_by_qemu(run, raw);
+	(void)snprintf(opts, sizeof(opts), "%s%s", run->v->create,
+		       run->v->backing ? ",backing_file=raw,backing_fmt=raw" : "");
+	r = test_create(&run->t, (uint64_t)run->v->sectors * MODEL_SECTOR, opts, false, "qcow2:%s",
+			run->path);
+	if (r == 0 && run->v->file_kib && truncate(run->path, (off_t)run->v->file_kib << 10) < 0)
+		r = -errno;
+	return r;
+}
+
+bool run_setup(struct run *run, const struct variant *v, uint64_t seed)
+{
+	int r;
+
+	*run = (struct run){ .v = v, .seed = seed };
+	run->sim = simdisk_new(seed);
+	r = testenv_open_sim(&run->t, run->sim);
+	if (r == 0)
+		r = make_image(run);
+	if (r < 0) {
+		(void)printf("# %s: not made: %s\n", v->name,
+			     run->t.err.msg[0] ? run->t.err.msg : strerror(-r));
+		run_teardown(run);
+		return false;
+	}
+	simdisk_add(run->sim, run->path);
+	run->clean = simdisk_save(run->sim);
+	return true;
+}
+
+void run_teardown(struct run *run)
+{
+	testenv_close(&run->t);
+	if (run->clean)
+		simdisk_state_free(run->clean);
+	simdisk_free(run->sim);
+	model_free(run->model);
+}
+
+void run_begin(struct run *run)
+{
+	model_reset(run);
+	simdisk_restore(run->sim, run->clean);
+	simdisk_start(run->sim, run->seed);
+	run->random = run->seed;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the fault loop and the crash loop of qcow2 share: images of many kinds on a simulated disk, and workers that do
+ * random things to them while a model watches.
+ */
+#ifndef TESTS_DRIVER_QCOW2_RUN_H
+#define TESTS_DRIVER_QCOW2_RUN_H
+
+#include "model.h"
+#include "qcow2-fsck.h"
+#include "simdisk.h"
+#include "testenv.h"
+
+/* One kind of image. */
+struct variant {
+	const char *name;
+	const char *create; /* options of create */
+	const char *open;   /* options in the specification */
+	unsigned sectors;
+	bool backing;      /* over a raw image full of data */
+	bool from_qemu;    /* made by qemu-img out of data: compressed; and a snapshot of it */
+	unsigned file_kib; /* made longer before it is used: near the end of the refcount table */
+};
+
+extern const struct variant variants[];
+extern const unsigned nr_variants;
+
+struct run {
+	struct testenv t;
+	struct simdisk *sim;
+	struct model *model;
+	struct simdisk_state *clean;
+	const struct variant *v;
+	struct td_image *im;
+	char spec[192], path[128];
+	bool has_data; /* all sectors hold write 1 at first */
+	uint64_t random, seed;
+	bool closed_ok;
+	unsigned fsck_leaks;
+};
+
+/* false: this kind cannot be made here (no qemu-img); nothing is left behind. */
+bool run_setup(struct run *run, const struct variant *v, uint64_t seed);
+void run_teardown(struct run *run);
+
+/* Everything as at first: files, model, random numbers. */
+void run_begin(struct run *run);
+
+/* For testenv_run.  Open, work, close.  -1 only if a read lied. */
+int run_workload(void *arg);
+
+/* Open, read all, compare, close.  -errno if it does not open; -1 if it holds what it must not. */
+int run_look(void *arg);
+
+/* Does the checker find corruption?  run->fsck_leaks: how many leaks. */
+int run_fsck(struct run *run);
+
+#endif

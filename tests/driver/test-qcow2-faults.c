@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Operation n on the image's file fails, for every n, in every way: no read lies, nothing that was flushed is lost, and
+ * the image is at worst one that leaks.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "qcow2-run.h"
+
+static void check_after(struct run *run)
+{
+	simdisk_fail(run->sim, 0, SIMDISK_EIO);
+	assert_int_equal(run_fsck(run), 0);
+	assert_int_equal(testenv_run(&run->t, run_look, run), 0);
+	/* What was dirty is repaired by now, so the counts have to be right too. */
+	assert_int_equal(run_fsck(run), 0);
+}
+
+static unsigned fail_kind(struct run *run, enum simdisk_fault kind, unsigned stride)
+{
+	unsigned points = 0;
+
+	for (uint64_t n = 1 + run->seed % stride;; n += stride, points++) {
+		run_begin(run);
+		simdisk_fail(run->sim, n, kind);
+		assert_int_equal(testenv_run(&run->t, run_workload, run), 0);
+		if (!simdisk_failed(run->sim))
+			return points;
+		check_after(run);
+	}
+}
+
+/* Without any failure: no leak, and everything is there. */
+static void no_failure(struct run *run)
+{
+	run_begin(run);
+	assert_int_equal(testenv_run(&run->t, run_workload, run), 0);
+	assert_true(run->closed_ok);
+	assert_int_equal(run_fsck(run), 0);
+	assert_int_equal(run->fsck_leaks, 0);
+	check_after(run);
+}
+
+static void any_failed_operation_loses_nothing_that_was_flushed(void **state)
+{
+	uint64_t seed = test_seed();
+	unsigned rounds = test_count("TEST_ROUNDS", 1), stride = test_count("TEST_STRIDE", 3);
+
+	(void)state;
+	for (unsigned i = 0; i < rounds * nr_variants; i++) {
+		struct run run;
+		unsigned points = 0;
+
+		if (!run_setup(&run, &variants[i % nr_variants], seed + i))
+			continue;
+		no_failure(&run);
+		for (enum simdisk_fault kind = 0; kind < SIMDISK_FAULTS; kind++)
+			points += fail_kind(&run, kind, stride);
+		printf("# %s: %u failures\n", run.v->name, points);
+		run_teardown(&run);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(any_failed_operation_loses_nothing_that_was_flushed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
