@@ -5,6 +5,7 @@
  */
 #include "daemon.h"
 #include <blktap/log.h>
+#include <blktap/spec.h>
 
 struct field {
 	const char *name;

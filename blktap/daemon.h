@@ -13,6 +13,7 @@
 
 #include <blktap/export.h>
 #include <blktap/io.h>
+#include <blktap/lock.h>
 #include <blktap/loop.h>
 #include <blktap/policy.h>
 #include <blktap/pool.h>

@@ -3,6 +3,8 @@
 #ifndef BLKTAP_VBD_PRIVATE_H
 #define BLKTAP_VBD_PRIVATE_H
 
+#include <blktap/err.h>
+#include <blktap/lock.h>
 #include <blktap/log.h>
 #include <blktap/loop.h>
 #include <blktap/vbd.h>

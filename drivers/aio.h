@@ -9,6 +9,7 @@
 #define DRIVERS_AIO_H
 
 #include <blktap/io.h>
+#include <blktap/lock.h>
 
 #include "drivers.h"
 

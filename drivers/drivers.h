@@ -6,7 +6,11 @@
 #ifndef DRIVERS_DRIVERS_H
 #define DRIVERS_DRIVERS_H
 
+#include <blktap/err.h>
 #include <blktap/image.h>
+#include <blktap/iov.h>
+#include <blktap/opts.h>
+#include <blktap/spec.h>
 #include <blktap/policy.h>
 
 extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram;

@@ -16,7 +16,11 @@
 #ifndef QCOW2_INT_H
 #define QCOW2_INT_H
 
+#include <blktap/err.h>
 #include <blktap/image.h>
+#include <blktap/iov.h>
+#include <blktap/lock.h>
+#include <blktap/opts.h>
 #include <blktap/qcow2.h>
 
 #define QCOW2_SECTOR                 512u

@@ -3,7 +3,6 @@ noinst_LIBRARIES += drivers/rt/librt.a
 
 drivers_rt_librt_a_SOURCES = \
 	drivers/rt/co.c \
-	drivers/rt/err.c \
 	drivers/rt/iov.c \
 	drivers/rt/join.c \
 	drivers/rt/lock.c \

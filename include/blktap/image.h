@@ -17,14 +17,17 @@
 #ifndef BLKTAP_IMAGE_H
 #define BLKTAP_IMAGE_H
 
-#include <blktap/err.h>
-#include <blktap/iov.h>
-#include <blktap/lock.h>
-#include <blktap/opts.h>
-#include <blktap/spec.h>
+#include <blktap/base.h>
 
-struct td_image;
+struct td_engine;
+struct td_err;
+struct td_iov;
+struct td_loop;
+struct td_opts;
 struct td_policy;
+struct td_pool;
+struct td_spec;
+struct td_image;
 
 /* What drivers run on.  One for each thread that owns images; outlives them. */
 struct td_env {

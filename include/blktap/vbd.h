@@ -7,6 +7,8 @@
 #define BLKTAP_VBD_H
 
 #include <blktap/image.h>
+#include <blktap/iov.h>
+#include <sys/queue.h>
 
 struct td_vbd;
 

@@ -8,11 +8,15 @@
 #ifndef TESTS_LIB_TESTENV_H
 #define TESTS_LIB_TESTENV_H
 
+#include <blktap/err.h>
 #include <blktap/image.h>
 #include <blktap/io.h>
+#include <blktap/lock.h>
 #include <blktap/loop.h>
+#include <blktap/opts.h>
 #include <blktap/policy.h>
 #include <blktap/pool.h>
+#include <blktap/spec.h>
 
 struct simdisk;
 

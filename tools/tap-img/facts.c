@@ -2,6 +2,8 @@
 /*
  * See facts.h.
  */
+#include <blktap/err.h>
+#include <blktap/opts.h>
 #include "facts.h"
 
 #include <stdio.h>
