@@ -96,7 +96,7 @@ start_tapdisk()
 	TAPDISK_PID=$!
 	PIDS+=("$TAPDISK_PID")
 	local end=$((SECONDS + 20))
-	until grep -qx ready "$TAPDISK_OUT"; do
+	until grep -qsx ready "$TAPDISK_OUT"; do
 		is_gone "$TAPDISK_PID" && fail "tapdisk $*: $(cat "$TAPDISK_ERR")"
 		[ "$SECONDS" -lt "$end" ] || fail "tapdisk $*: not ready in time"
 		sleep 0.02

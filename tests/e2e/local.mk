@@ -5,6 +5,10 @@ EXTRA_DIST += tests/e2e/lib.sh tests/e2e/README.md
 E2E =
 E2E += tests/e2e/tools-tap-ctl.sh
 E2E += tests/e2e/tools-tap-img.sh
+E2E += tests/e2e/tools-docs.sh
+E2E += tests/e2e/interop-qcow2.sh
+E2E += tests/e2e/kill9.sh
+EXTRA_DIST += tests/e2e/nbd-stamps.py
 
 E2E += tests/e2e/daemon-control.sh
 E2E += tests/e2e/daemon-life.sh
@@ -23,3 +27,10 @@ EXTRA_DIST += tests/e2e/fuse-lib.sh
 
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
+
+# What check does a little of, at length.
+torture: torture-e2e
+torture-e2e: all
+	INTEROP_RUNS=200 KILL9_ROUNDS=20 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
+		TESTS="tests/e2e/interop-qcow2.sh tests/e2e/kill9.sh"
+.PHONY: torture torture-e2e

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# kill -9 of tapdisk under load, at random moments, again and again on the same images: each time the image opens, is
+# clean but for leaks in the eyes of qemu-img, and holds all that was acknowledged before a completed flush; both when
+# qemu reads it and when tapdisk does.  KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
+# shellcheck disable=SC2119
+
+. "${srcdir:-.}/tests/e2e/lib.sh"
+require qemu-img nbdcopy python3
+
+rounds=${KILL9_ROUNDS:-2}
+seed=${KILL9_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+size=$((48 << 20))
+say "KILL9_SEED=$seed KILL9_ROUNDS=$rounds"
+RANDOM=$((seed % 32768))
+stamps=$srcdir/tests/e2e/nbd-stamps.py
+
+# qemu_check IMAGE: exit 0 is clean, 3 is leaks only.
+qemu_check()
+{
+	local status=0
+	qemu-img check "$1" >"$T/check.out" 2>&1 || status=$?
+	case $status in
+	0) ;;
+	3) leaks=$((leaks + 1)) ;;
+	*) fail "after kill $i of $kind: qemu-img check: exit $status: $(cat "$T/check.out")" ;;
+	esac
+}
+
+# one_kill SPEC: load until it is killed, after 0.05 to 0.95 s.
+one_kill()
+{
+	local ms=$((50 + RANDOM % 900)) seconds out
+	seconds=$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))
+	start_tapdisk --nbd "unix:$T/s" "$1"
+	out=$(python3 "$stamps" load "$T/s" "$T/state" "$TAPDISK_PID" "$seconds" $((seed + i))) ||
+		fail "the load on $1"
+	wait "$TAPDISK_PID" 2>/dev/null || true
+	forget_pid "$TAPDISK_PID"
+	[ ! -s "$TAPDISK_ERR" ] || fail "tapdisk said: $(cat "$TAPDISK_ERR")"
+	say "$kind: killed after $ms ms: $out"
+}
+
+# verify_raw: what $T/raw holds against what was promised.
+verify_raw() { python3 "$stamps" verify "$T/state" "$T/raw" || fail "kill $i of $kind, read by $1 (KILL9_SEED=$seed)"; }
+
+read_by_tapdisk()
+{
+	start_tapdisk --nbd "unix:$T/s" "$1"
+	nbdcopy "nbd+unix:///?socket=$T/s" "$T/raw"
+	stop_tapdisk
+	verify_raw tapdisk
+}
+
+# kill_often KIND SPEC: qcow2 (qemu looks before tapdisk does), lazy (qemu may look only after tapdisk's repair), raw.
+kill_often()
+{
+	local i kind=$1 spec=$2 image=${2#*:} leaks=0
+	python3 "$stamps" new "$T/state" "$size"
+	for ((i = 1; i <= rounds; i++)); do
+		one_kill "$spec"
+		if [ "$kind" = qcow2 ]; then
+			qemu_check "$image"
+			qemu-img convert -O raw "$image" "$T/raw"
+			verify_raw qemu
+		fi
+		read_by_tapdisk "$spec"
+		[ "$kind" = raw ] || qemu_check "$image"
+	done
+	[ "$leaks" = 0 ] || say "$kind: $leaks checks found leaks, which is allowed"
+}
+
+i=0
+for opts in cluster_size=64K cluster_size=4K,refcount_bits=64 cluster_size=512,compat=0.10; do
+	tap-img create -o $opts "qcow2:$T/$opts.qcow2" $size
+	say "-- $opts"
+	kill_often qcow2 "qcow2:$T/$opts.qcow2"
+done
+say "-- lazy_refcounts"
+tap-img create -o lazy_refcounts=on "qcow2:$T/lazy.qcow2" $size
+kill_often lazy "qcow2:$T/lazy.qcow2"
+say "-- over a backing file"
+truncate -s $size "$T/base.img"
+tap-img create -b base.img -F raw "qcow2:$T/over.qcow2"
+kill_often qcow2 "qcow2:$T/over.qcow2"
+say "-- raw"
+truncate -s $size "$T/disk.img"
+kill_often raw "aio:$T/disk.img"
