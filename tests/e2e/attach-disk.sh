@@ -14,17 +14,17 @@ trap attach_cleanup EXIT
 as_a_disk()
 {
 	local dev
-	make_disk "$1" "$T/disk" 256
+	make_disk "$1" "$T/disk" 128
 	dev=$(block-attach 0 "tap:$1:$T/disk" "$VDEV" w --direct-io "$2")
 	[ "$dev" = "/dev/$VDEV" ] || fail "block-attach printed '$dev'"
 	[ "$(readlink -f "$dev")" = "$(readlink -f "/dev/blktap/$VDEV")" ] || fail "the two names differ"
-	[ "$(blockdev --getsize64 "$dev")" = $((256 << 20)) ] || fail "size"
-	block-list | grep -q "^vdev=$VDEV device=$dev mode=w state=attached pid=[1-9].* spec=tap:$1:$T/disk\$" ||
+	[ "$(blockdev --getsize64 "$dev")" = $((128 << 20)) ] || fail "size"
+	block-list | grep -q "^vdev=$VDEV device=$dev mode=w state=attached pid=[1-9].* spec=$1:$T/disk\$" ||
 		fail "block-list: $(block-list)"
 	mkfs.ext4 -q "$dev"
 	mkdir -p "$T/mnt"
 	mount "$dev" "$T/mnt"
-	random_file "$T/data" $((100 << 20)) "$RANDOM"
+	random_file "$T/data" $((40 << 20)) "$RANDOM"
 	cp "$T/data" "$T/mnt/"
 	cp -r "$srcdir/include" "$T/mnt/"
 	umount "$T/mnt"

@@ -29,7 +29,7 @@ nothing_left
 
 # ---- in use ----
 
-block-attach Domain-0 "aio:$T/disk" "/dev/$VDEV" >/dev/null
+(cd "$T" && block-attach Domain-0 tap:aio:disk "/dev/$VDEV" >/dev/null)	# the record has the whole path
 expect_fail "$VDEV: in use: a device of aio:$T/disk" block-attach 0 "aio:$T/disk" "$VDEV"
 expect_fail . block-attach 0 "aio:$T/disk" "${VDEV}x"		# one image, two writers
 [ ! -e "$BLKTAP_RUN_DIR/attach/${VDEV}x.json" ] || fail "the refused attach left a record"
@@ -54,6 +54,13 @@ if swapon "/dev/$VDEV" 2>/dev/null; then
 	expect_fail 'used as swap' block-detach 0 "$VDEV"
 	swapoff "/dev/$VDEV"
 fi
+
+# ---- paused: nothing can be written back; nothing is lost by trying ----
+
+echo not yet written >"/dev/$VDEV"
+ctl "$(our_tapdisks)" '{"cmd":"pause"}' | grep -q '"ok": *true' || fail "pause"
+expect_fail 'is the daemon paused' block-detach --timeout 1 0 "$VDEV"
+ctl "$(our_tapdisks)" '{"cmd":"unpause"}' | grep -q '"ok": *true' || fail "unpause"
 
 # ---- detach, again and again ----
 

@@ -84,6 +84,35 @@ stop_tapdisk
 same "$T/disk" "$T/copy"
 [ ! -e "$T/view" ] || fail "the file that was made for the mount is still there"
 
+# ---- errors: each arrives, and none becomes another answer ----
+
+# error_of OPERATION: the name of the error, or "none".
+error_of()
+{
+	python3 - "$T/view" "$1" <<'PY'
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+try:
+    exec(sys.argv[2])
+    print("none")
+except OSError as e:
+    print(errno.errorcode[e.errno])
+PY
+}
+
+start_tapdisk --fuse "$T/view" "fault(read-every=1,write-every=1,flush-every=1,error=EUCLEAN)/aio:$T/disk"
+for op in 'os.pread(fd, 512, 0)' 'os.pwrite(fd, b"x", 0)' 'os.fsync(fd)' 'os.fsync(fd)' 'os.fdatasync(fd)'; do
+	[ "$(error_of "$op")" = EIO ] || fail "a broken image: $op: $(error_of "$op")"
+done
+kill_tapdisk
+umount -l "$T/view"
+rm "$T/view"
+start_tapdisk --fuse "$T/view" "fault(write-every=1,error=ENOSPC)/aio:$T/disk"
+[ "$(error_of 'os.pwrite(fd, b"x", 0)')" = ENOSPC ] || fail "ENOSPC: $(error_of 'os.pwrite(fd, b"x", 0)')"
+[ "$(error_of 'os.fsync(fd)')" = none ] || fail "fsync fails"
+stop_tapdisk
+same "$T/disk" "$T/copy"
+
 # ---- read only ----
 
 start_tapdisk -R --fuse "$T/view" "aio:$T/disk"

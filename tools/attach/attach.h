@@ -30,7 +30,7 @@ struct attach_name {
 
 struct attach {
 	char vdev[ATTACH_VDEV_MAX];
-	char *spec;      /* as the user gave it */
+	char *spec;      /* with the whole path */
 	char *fuse_file; /* absolute, no symbolic links: also what tells our loop device from others */
 	bool read_only;
 	enum attach_phase phase;

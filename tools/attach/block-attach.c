@@ -4,6 +4,7 @@
  *
  * Each step is preceded by a record of it; a step that fails undoes all before it.
  */
+#include "../common/diskspec.h"
 #include "attach.h"
 #include "config.h"
 #include <fcntl.h>
@@ -280,8 +281,10 @@ static int attach(const struct request *q, struct td_err *ret_err)
 	if (r < 0 || !a)
 		goto out;
 	a->read_only = q->read_only;
-	a->spec = strdup(q->spec);
-	r = a->spec ? steps(a, q, ret_err) : td_err_set(ret_err, -ENOMEM, "no memory");
+	r = diskspec_absolute(q->spec, &a->spec, ret_err);
+	if (r < 0)
+		goto out;
+	r = steps(a, q, ret_err);
 	if (r < 0)
 		roll_back(a, q);
 	else

@@ -20,7 +20,8 @@ tools_attach_libattach_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
 ATTACH_LIBS = tools/attach/libattach.a blktap/libctl.a drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS)
 
 bin_block_attach_SOURCES = tools/attach/block-attach.c
-bin_block_attach_LDADD = $(ATTACH_LIBS)
+bin_block_attach_LDADD = tools/attach/libattach.a tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) \
+	$(JANSSON_LIBS) $(BLKID_LIBS) $(DRIVER_SYSLIBS)
 bin_block_detach_SOURCES = tools/attach/block-detach.c
 bin_block_detach_LDADD = $(ATTACH_LIBS)
 bin_block_list_SOURCES = tools/attach/block-list.c

@@ -258,7 +258,10 @@ int attach_loop_drop(const struct attach *a, int nr, bool must_write_back, unsig
 	if (fd < 0)
 		return fd == -ENXIO ? 0 : fd;
 	r = write_back(fd, deadline);
-	if (r < 0 && must_write_back) {
+	if (r == -ETIMEDOUT && must_write_back) {
+		td_err_set(ret_err, r,
+			   "/dev/loop%d: not written back in time; is the daemon paused (tap-ctl list)?", nr);
+	} else if (r < 0 && must_write_back) {
 		td_err_set(ret_err, r, "/dev/loop%d: what is not written yet cannot be written: %s", nr,
 			   strerror(-r));
 	} else {
