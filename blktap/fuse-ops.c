@@ -88,7 +88,7 @@ static void request_done(struct td_req *req, int result)
 	s->fr = NULL;
 	fuse_slot_put(s);
 	e->in_flight--;
-	fuse_answered(e);
+	e->answered(e);
 }
 
 /* The slot that this request was read to stays its own until request_done(). */

@@ -114,7 +114,7 @@ static void session_event(struct td_watch *w, uint32_t epoll_events)
 
 static void export_destroy(struct fuse_export *e);
 
-void fuse_answered(struct fuse_export *e)
+static void answered(struct fuse_export *e)
 {
 	if (e->full && e->watch.loop) {
 		int r = td_loop_rewatch(&e->watch, EPOLLIN);
@@ -324,6 +324,7 @@ static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *addr
 		return td_err_set(ret_err, r, "no memory for a FUSE export");
 	e->pub = (struct td_export){ .ops = &td_fuse_export, .vbd = vbd, .address = strdup(address) };
 	e->loop = loop;
+	e->answered = answered;
 	e->watch.fn = session_event;
 	SLIST_INIT(&e->free_slots);
 	clock_gettime(CLOCK_REALTIME, &e->since);

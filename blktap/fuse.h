@@ -59,9 +59,10 @@ struct fuse_export {
 	/* fuse-slot.c */
 	struct fuse_slot *slots[FUSE_SLOTS];
 	unsigned nr_slots, in_flight;
-	SLIST_HEAD(, fuse_slot) free_slots;
-	struct fuse_slot *current; /* the request that libfuse is handing to us */
-	bool full;                 /* all slots taken: not reading */
+	SLIST_HEAD(fuse_slot_list, fuse_slot) free_slots;
+	struct fuse_slot *current;               /* the request that libfuse is handing to us */
+	void (*answered)(struct fuse_export *e); /* fuse.c: a request was answered, its slot is free */
+	bool full;                               /* all slots taken: not reading */
 	uint64_t nr_received, nr_at_trim;
 	struct td_timer trim;
 };
@@ -79,10 +80,5 @@ void fuse_slots_free(struct fuse_export *e);
 /* ---- fuse-ops.c ---- */
 
 extern const struct fuse_lowlevel_ops fuse_ops;
-
-/* ---- fuse.c ---- */
-
-/* A request was answered and its slot is free again. */
-void fuse_answered(struct fuse_export *e);
 
 #endif

@@ -68,7 +68,8 @@ block-detach 0 "$VDEV"
 nothing_left
 block-detach 0 "$VDEV" 2>"$T/err"
 grep -q "$VDEV: not attached" "$T/err" || fail "a detach that has nothing to do says: $(cat "$T/err")"
-[ "$(block-detach --json 0 "$VDEV")" = "{\"vdev\":\"$VDEV\",\"was_attached\":false}" ] || fail "json of a repeated detach"
+[ "$(block-detach --json 0 "$VDEV")" = "{\"vdev\":\"$VDEV\",\"was_attached\":false}" ] ||
+	fail "json of a repeated detach"
 
 # ---- by force: a file system that is idle is unmounted and whole; one with an open file is cut off ----
 

@@ -15,7 +15,8 @@ need_fuse()
 formats()
 {
 	echo aio
-	if command -v qemu-img >/dev/null && { tapdisk -f qcow2:/nonexistent 2>&1 || true; } | grep -q 'No such file'; then
+	if command -v qemu-img >/dev/null &&
+		{ tapdisk -f qcow2:/nonexistent 2>&1 || true; } | grep -q 'No such file'; then
 		echo qcow2
 	fi
 }

@@ -28,7 +28,7 @@ static int add_one(int fd, blkid_partition p)
 
 	if (blkid_partition_is_extended(p))
 		sectors = TD_MIN(sectors, EXTENDED_SECTORS);
-	part.length = (long long)(sectors * 512);
+	part.length = (long long)sectors * 512;
 	return ioctl(fd, BLKPG, &arg) < 0 ? -errno : 0;
 }
 

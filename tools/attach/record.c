@@ -49,9 +49,10 @@ static int attach_path(char **ret_path, const char *vdev, const char *suffix, st
 
 	if (r < 0)
 		return r;
-	if (asprintf(ret_path, "%s/%s%s", dir, vdev, suffix) < 0)
-		return td_err_set(ret_err, -ENOMEM, "no memory");
-	return 0;
+	if (asprintf(ret_path, "%s/%s%s", dir, vdev, suffix) >= 0)
+		return 0;
+	td_err_set(ret_err, -ENOMEM, "no memory");
+	return -ENOMEM;
 }
 
 /* ---- in memory ---- */
@@ -224,12 +225,12 @@ static int write_synced(const char *path, const char *text)
 
 static int sync_dir_of(const char *path)
 {
-	td_cleanup(free) char *dir = strdup(path);
+	const char *slash = strrchr(path, '/');
+	td_cleanup(free) char *dir = slash ? strndup(path, (size_t)(slash - path)) : NULL;
 	int fd, r;
 
 	if (!dir)
 		return -ENOMEM;
-	*strrchr(dir, '/') = '\0';
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -317,7 +318,7 @@ void attach_lock_drop(const char *vdev)
 {
 	td_cleanup(free) char *path = NULL;
 
-	if (attach_path(&path, vdev, ".lock", NULL) == 0)
+	if (attach_path(&path, vdev, ".lock", NULL) == 0 && path)
 		unlink(path); /* left over it does no harm */
 }
 
@@ -356,7 +357,7 @@ int attach_list(char ***ret_vdevs, size_t *ret_nr, struct td_err *ret_err)
 		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	vdevs = calloc((size_t)n + 1, sizeof(*vdevs));
 	for (int i = 0; i < n; i++) {
-		*strchr(entries[i]->d_name, '.') = '\0';
+		entries[i]->d_name[strcspn(entries[i]->d_name, ".")] = '\0';
 		if (vdevs && (vdevs[nr] = strdup(entries[i]->d_name)))
 			nr++;
 		free(entries[i]);
