@@ -8,10 +8,10 @@
 
 #include <stdio.h>
 
-#include "../common/diskspec.h"
-#include "../common/print.h"
 #include "minor.h"
 #include "steps.h"
+#include "tools/common/diskspec.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 struct create_args {

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../common/diskspec.h"
-#include "../common/print.h"
 #include "taps.h"
+#include "tools/common/diskspec.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 struct list_args {

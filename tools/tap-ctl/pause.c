@@ -2,9 +2,9 @@
 /*
  * tap-ctl pause and unpause: the pair by which scripts change what is under a running disk.
  */
-#include "../common/diskspec.h"
 #include "steps.h"
 #include "taps.h"
+#include "tools/common/diskspec.h"
 #include "verbs.h"
 
 struct pause_args {

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../common/print.h"
 #include "steps.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 static int spawn_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)

@@ -4,9 +4,9 @@
  */
 #include <blktap/ctl.h>
 
-#include "../common/print.h"
 #include "steps.h"
 #include "taps.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 struct stats_args {

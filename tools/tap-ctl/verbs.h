@@ -5,7 +5,7 @@
 #ifndef TAP_CTL_VERBS_H
 #define TAP_CTL_VERBS_H
 
-#include "../common/cli.h"
+#include "tools/common/cli.h"
 
 extern const struct cli_cmd list_cmd, spawn_cmd, create_cmd, destroy_cmd, pause_cmd, unpause_cmd, stats_cmd;
 

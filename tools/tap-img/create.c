@@ -7,9 +7,9 @@
 
 #include <stdio.h>
 
-#include "../common/print.h"
 #include "env.h"
 #include "operand.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 struct create_args {

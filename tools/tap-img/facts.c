@@ -2,14 +2,14 @@
 /*
  * See facts.h.
  */
+#include "facts.h"
 #include <blktap/err.h>
 #include <blktap/opts.h>
-#include "facts.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "../common/print.h"
+#include "tools/common/print.h"
 
 /* ---- values ---- */
 
@@ -54,8 +54,8 @@ static int add_fact(json_t *facts, json_t *data, const struct td_opt *o)
 {
 	const char *general = general_name(o->name);
 
-	return general ? set(facts, general, value_of_text(o->name, o->value)) :
-			 set(data, o->name, value_of_text(o->name, o->value));
+	return general ? set(facts, general, value_of_text(o->name, o->value))
+		       : set(data, o->name, value_of_text(o->name, o->value));
 }
 
 /* Of formats: what a leaf says of itself is how it was opened now, not what the image is. */

@@ -5,10 +5,10 @@
  */
 #include <stdio.h>
 
-#include "../common/print.h"
 #include "env.h"
 #include "facts.h"
 #include "operand.h"
+#include "tools/common/print.h"
 #include "verbs.h"
 
 #define INFO_FLAGS (TD_OPEN_RDONLY | TD_OPEN_NO_LOCK | TD_OPEN_CHECK)

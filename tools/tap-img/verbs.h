@@ -5,7 +5,7 @@
 #ifndef TAP_IMG_VERBS_H
 #define TAP_IMG_VERBS_H
 
-#include "../common/cli.h"
+#include "tools/common/cli.h"
 
 extern const struct cli_cmd create_cmd, info_cmd;
 
