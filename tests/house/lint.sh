@@ -59,7 +59,8 @@ tidy()
 }
 
 # Off, because cppcheck 2.10 takes these for bugs: what a scope's end frees (memleak), a waiter on its coroutine's own
-# stack (autoVariables), readdir, which is safe on a stream of one's own (readdirCalled), entries reached through the list macros (uninitvar, which clang's analyzer does better).
+# stack (autoVariables), entries reached through the list macros (uninitvar, which clang's analyzer does better),
+# readdir, which is safe on a stream of one's own (readdirCalled).
 check_cpp()
 {
 	local queue

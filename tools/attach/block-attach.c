@@ -4,7 +4,7 @@
  *
  * Each step is preceded by a record of it; a step that fails undoes all before it.
  */
-#include "../common/diskspec.h"
+#include "tools/common/diskspec.h"
 #include "attach.h"
 #include "config.h"
 #include <fcntl.h>
