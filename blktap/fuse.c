@@ -29,6 +29,7 @@
 
 static char last_words[256]; /* its last error: the reason for a failed mount */
 
+TD_PRINTF(2, 0)
 static void fuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char line[sizeof(last_words)];

@@ -341,32 +341,42 @@ static int is_record(const struct dirent *e)
 	return attach_parse_vdev(name, vdev, NULL) == 0;
 }
 
+/* Takes the entries.  A list that lacks a disk would say that it is not attached. */
+static int names_of(struct dirent **entries, size_t nr, char **ret_vdevs)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		ret_vdevs[i] = strndup(entries[i]->d_name, strcspn(entries[i]->d_name, "."));
+		if (!ret_vdevs[i])
+			r = -ENOMEM;
+		free(entries[i]);
+	}
+	free(entries);
+	for (size_t i = 0; i < nr && r < 0; i++)
+		free(ret_vdevs[i]);
+	return r;
+}
+
 int attach_list(char ***ret_vdevs, size_t *ret_nr, struct td_err *ret_err)
 {
 	td_cleanup(free) char *dir = NULL;
+	td_cleanup(free) char **vdevs = NULL;
 	struct dirent **entries = NULL;
-	char **vdevs;
-	size_t nr = 0;
 	int n, r;
 
 	r = attach_dir(&dir, ret_err);
-	if (r < 0)
+	if (r < 0 || !dir)
 		return r;
 	n = scandir(dir, &entries, is_record, NULL);
 	if (n < 0)
 		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	vdevs = calloc((size_t)n + 1, sizeof(*vdevs));
-	for (int i = 0; i < n; i++) {
-		entries[i]->d_name[strcspn(entries[i]->d_name, ".")] = '\0';
-		if (vdevs && (vdevs[nr] = strdup(entries[i]->d_name)))
-			nr++;
-		free(entries[i]);
-	}
-	free(entries);
-	if (!vdevs)
+	if (!vdevs || names_of(entries, (size_t)n, vdevs) < 0)
 		return td_err_set(ret_err, -ENOMEM, "no memory");
-	qsort(vdevs, nr, sizeof(*vdevs), compare_names);
+	qsort(vdevs, (size_t)n, sizeof(*vdevs), compare_names);
 	*ret_vdevs = vdevs;
-	*ret_nr = nr;
+	*ret_nr = (size_t)n;
+	vdevs = NULL;
 	return 0;
 }
