@@ -167,6 +167,25 @@ for by in m p; do
 	nothing_left
 done
 
+# ---- a flush that fails is heard of, and the disk is gone all the same ----
+create -a "fault(flush-every=1)/aio:$T/a.img"
+qemu-io -f raw -c "write -P 0x44 0 64k" "$NBD" >/dev/null
+expect_fail 'destroyed, but' tap-ctl destroy -m 0
+is_gone_or_zombie "$PID" || fail "tapdisk $PID runs on after destroy"
+forget_pid "$PID"
+nothing_left
+
+# ---- a paused disk can be destroyed; who waited for it gets an error ----
+create -a "qcow2:$T/c.qcow2"
+tap-ctl pause -m 0
+(qemu-io -f raw -c "write 0 4k" "$NBD" && touch "$T/went-through") >/dev/null 2>&1 &
+writer=$!
+tap-ctl destroy -m 0
+forget_pid "$PID"
+wait "$writer" || true
+[ ! -e "$T/went-through" ] || fail "a write to a destroyed disk succeeded"
+nothing_left
+
 # ---- a daemon that hangs keeps its minor until it is gone ----
 create -a "qcow2:$T/c.qcow2"
 kill -STOP "$PID"

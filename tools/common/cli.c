@@ -170,6 +170,16 @@ static int bad_option(const struct cli_parse *p, int c, char *const *argv, struc
 			  argv[optind - 1]);
 }
 
+/* Was it -h or -V?  No verb has these letters for itself. */
+static bool answer(const struct cli_prog *prog, const struct cli_cmd *cmd, const struct cli_opt *o)
+{
+	if (o->letter == 'h')
+		print_cmd_usage(prog, cmd);
+	else if (o->letter == 'V')
+		print_version(prog);
+	return o->letter == 'h' || o->letter == 'V';
+}
+
 /* Returns 1 if -h or -V was answered: there is nothing more to do. */
 static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
 		     void *args, struct td_err *ret_err)
@@ -188,14 +198,8 @@ static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int
 		o = c == '?' || c == ':' ? NULL : parse_find(&p, c);
 		if (!o)
 			return bad_option(&p, c, argv, ret_err);
-		if (o->letter == 'h' && o >= common_opts && o < common_opts + TD_NELEMS(common_opts)) {
-			print_cmd_usage(prog, cmd);
+		if (answer(prog, cmd, o))
 			return 1;
-		}
-		if (o->letter == 'V' && o >= common_opts && o < common_opts + TD_NELEMS(common_opts)) {
-			print_version(prog);
-			return 1;
-		}
 		r = set_field(o, args, optarg, ret_err);
 		if (r < 0)
 			return r;

@@ -66,9 +66,10 @@ static int destroy(const struct tap *row, unsigned timeout_ms, struct td_err *re
 		note(&o, step_sweep(row->pid, &err), &err);
 	if (row->minor >= 0)
 		note(&o, minor_free(row->minor, row->marked, &err), &err);
-	if (o.r < 0)
-		*ret_err = o.err;
-	return o.r;
+	if (o.r == 0)
+		return 0;
+	*ret_err = o.err;
+	return td_err_prefix(ret_err, o.r, "destroyed, but not without a failure");
 }
 
 static int destroy_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
