@@ -26,6 +26,10 @@ DRIVER_TESTS += tests/driver/test-lock
 tests_driver_test_lock_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_lock_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-open
+tests_driver_test_open_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_open_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-policy
 tests_driver_test_policy_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_policy_LDADD = $(DRIVER_TEST_LIBS)
