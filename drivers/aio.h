@@ -2,7 +2,8 @@
 /*
  * The leaf driver for files and block devices: what its files share.
  *	aio.c		reading, writing, flush, zero, trim, extents
- *	aio-open.c	opening, creating, resizing, info
+ *	aio-open.c	opening, resizing, info
+ *	aio-create.c	making
  *	filelock.c	locks that other programs respect
  */
 #ifndef DRIVERS_AIO_H
@@ -12,6 +13,8 @@
 #include <blktap/lock.h>
 
 #include "drivers.h"
+
+#define AIO_SECTOR 512u /* what a disk is counted in */
 
 struct aio {
 	int fd;

@@ -31,9 +31,8 @@ static int create_leaf(const struct creating *c, bool force, struct td_err *ret_
 	const struct td_driver *leaf = c->drv[c->nr - 1];
 	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .opts = c->opts, .force = force };
 
-	if (!leaf->create)
-		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has nothing to create", c->spec->text,
-				  leaf->name);
+	if (!leaf || !leaf->create)
+		return td_err_set(ret_err, -ENOTSUP, "%s: there is no file to create", c->spec->text);
 	tc.size = has_format(c) ? 0 : c->size; /* a format makes its file as long as it needs */
 	return leaf->create(&tc, ret_err);
 }
@@ -97,7 +96,7 @@ static int create_run(struct creating *c, bool force, struct td_err *ret_err)
 
 	if (r == 0)
 		r = td_stack_drivers(&c->at, c->spec, 0, c->drv, &c->nr, ret_err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	existed = lstat(c->spec->path, &st) == 0;
 	r = create_leaf(c, force, ret_err); /* if it fails it has removed what it made */
@@ -114,13 +113,10 @@ int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, str
 {
 	struct creating c = { .at = { .env = env }, .spec = spec, .size = size };
 	struct td_policy policy;
-	td_cleanup(free)
-	struct td_opts *none = calloc(1, sizeof(*none));
+	struct td_opts none = { 0 };
 	int r;
 
-	if (!none)
-		return td_err_set(ret_err, -ENOMEM, "%s: no memory", spec->text);
-	c.opts = opts ? opts : none;
+	c.opts = opts ? opts : &none;
 	r = td_policy_copy(&policy, env->policy, spec->path, ret_err);
 	if (r < 0)
 		return r;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 noinst_LIBRARIES += drivers/libdrivers.a
 drivers_libdrivers_a_SOURCES = \
+	drivers/aio-create.c \
 	drivers/aio-open.c \
 	drivers/aio.c \
 	drivers/aio.h \

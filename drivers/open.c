@@ -89,8 +89,7 @@ static int backing_driver(struct opening *op, const struct td_image *im, const c
 static int backing_spec(struct opening *op, struct td_image *im, struct td_spec **ret_spec,
 			struct td_err *ret_err)
 {
-	td_cleanup(free)
-	char *path = NULL;
+	td_cleanup(free) char *path = NULL;
 	const char *driver = NULL;
 	struct td_spec *spec = NULL;
 	int r = td_backing_path(im, &path, ret_err);

@@ -42,8 +42,7 @@ static int add_real(struct td_policy *p, const char *dir, struct td_err *ret_err
 
 int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err)
 {
-	td_cleanup(free)
-	char *real = realpath(dir, NULL);
+	td_cleanup(free) char *real = realpath(dir, NULL);
 
 	if (!real)
 		return td_err_set(ret_err, -errno, "%s: cannot allow this directory: %m", dir);
@@ -54,8 +53,7 @@ int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err
 static int allow_parent(struct td_policy *p, const char *path, struct td_err *ret_err)
 {
 	const char *slash = strrchr(path, '/');
-	td_cleanup(free)
-	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	td_cleanup(free) char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
 
 	if (!dir)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
@@ -64,8 +62,7 @@ static int allow_parent(struct td_policy *p, const char *path, struct td_err *re
 
 int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err)
 {
-	td_cleanup(free)
-	char *real = realpath(path, NULL);
+	td_cleanup(free) char *real = realpath(path, NULL);
 	int r = allow_parent(p, path, ret_err);
 
 	/* Through a symbolic link the user named two places: where the link is, and where the file is. */
@@ -133,8 +130,7 @@ static int conf_line(struct td_policy *p, char *line, struct td_err *ret_err)
 
 int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err)
 {
-	td_cleanup(free)
-	char *line = NULL;
+	td_cleanup(free) char *line = NULL;
 	size_t size = 0;
 	FILE *f;
 	int r = 0;
@@ -201,8 +197,7 @@ static int check_kind(int path_fd, const char *path, struct td_err *ret_err)
 static int open_checked(const struct td_policy *p, int path_fd, const char *path, int open_flags,
 			struct td_err *ret_err)
 {
-	td_cleanup(free)
-	char *real = calloc(1, PATH_MAX + 1); /* too large for a coroutine's stack */
+	td_cleanup(free) char *real = calloc(1, PATH_MAX + 1); /* too large for a coroutine's stack */
 	char proc[64];
 	int fd, r;
 

@@ -41,8 +41,10 @@ static int node_open(const struct td_place *at, const struct td_driver *drv, con
 	struct td_image *im = image_new(drv, path);
 	int r;
 
-	if (!im)
-		return td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
+	if (!im) {
+		td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
+		return -ENOMEM;
+	}
 	im->env = at->env;
 	im->policy = at->policy;
 	im->flags = flags;
@@ -92,12 +94,15 @@ static int find_driver(const struct td_spec *spec, unsigned i, const struct td_d
 
 			(void)snprintf(known + used, sizeof(known) - used, " %s", td_driver_at(k)->name);
 		}
-		return td_err_set(ret_err, -EINVAL, "%s: there is no driver '%s'; there are: auto raw%s",
-				  spec->text, spec->node[i].name, known);
+		td_err_set(ret_err, -EINVAL, "%s: there is no driver '%s'; there are: auto raw%s", spec->text,
+			   spec->node[i].name, known);
+		return -EINVAL;
 	}
-	if ((drv->flags & TD_LEAF) && i + 1 < spec->nr)
-		return td_err_set(ret_err, -EINVAL, "%s: %s has to be the last driver, it takes the path",
-				  spec->text, drv->name);
+	if ((drv->flags & TD_LEAF) && i + 1 < spec->nr) {
+		td_err_set(ret_err, -EINVAL, "%s: %s has to be the last driver, it takes the path",
+			   spec->text, drv->name);
+		return -EINVAL;
+	}
 	*ret_drv = drv;
 	return 0;
 }
@@ -111,7 +116,7 @@ static int find_auto(const struct td_place *at, const struct td_spec *spec, stru
 
 	flags = (flags & TD_OPEN_BACKING) | TD_OPEN_RDONLY | TD_OPEN_NO_LOCK | TD_OPEN_GROW;
 	r = node_open(at, &td_aio, spec->path, opts, flags, NULL, &leaf, ret_err);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	r = td_probe_image(leaf, ret_drv, ret_err);
 	td_ignore(td_stack_close(leaf)); /* nothing was written */
@@ -122,20 +127,24 @@ static int find_auto(const struct td_place *at, const struct td_spec *spec, stru
 int td_stack_drivers(const struct td_place *at, struct td_spec *spec, unsigned flags,
 		     const struct td_driver **drv, unsigned *ret_nr, struct td_err *ret_err)
 {
-	unsigned last = spec->nr - 1;
+	unsigned nr = spec->nr, last = nr - 1;
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < spec->nr; i++) {
+	if (nr == 0 || nr > TD_SPEC_NODES) {
+		td_err_set(ret_err, -EINVAL, "%s: %u drivers", spec->text, nr);
+		return -EINVAL;
+	}
+	for (unsigned i = 0; r == 0 && i < nr; i++) {
 		if (i == last && strcmp(spec->node[i].name, "auto") == 0)
 			r = find_auto(at, spec, &spec->node[i].opts, flags, &drv[i], ret_err);
 		else
 			r = find_driver(spec, i, &drv[i], ret_err);
 	}
-	if (r < 0)
+	if (r != 0)
 		return r;
-	*ret_nr = spec->nr;
 	if (!(drv[last]->flags & TD_LEAF))
-		drv[(*ret_nr)++] = &td_aio; /* with the options of the node above it */
+		drv[nr++] = &td_aio; /* with the options of the node above it */
+	*ret_nr = nr;
 	return 0;
 }
 
@@ -171,7 +180,7 @@ int td_stack_open(const struct td_place *at, struct td_spec *spec, unsigned flag
 	unsigned nr;
 	int r = td_stack_drivers(at, spec, flags, drv, &nr, ret_err);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
 	return td_stack_open_from(at, spec, drv, nr, 0, flags, ret_im, ret_err);
 }

@@ -42,7 +42,7 @@ struct simdisk {
 
 static void files_add(struct sim_files *set, struct sim_file *f)
 {
-	set->file = reallocarray(set->file, set->nr + 1, sizeof(*set->file));
+	set->file = reallocarray(set->file, set->nr + 1, sizeof(void *));
 	if (!set->file)
 		sim_die("no memory");
 	set->file[set->nr++] = f;

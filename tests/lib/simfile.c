@@ -105,7 +105,7 @@ void sim_file_note(struct sim_file *f, enum td_io_op op, int mode, uint64_t off,
 	*new = (struct sim_op){ .refs = 1, .op = op, .mode = mode, .off = off, .len = len, .data = data };
 	if (f->nr_ops == f->max_ops) {
 		f->max_ops = f->max_ops ? 2 * f->max_ops : 16;
-		f->op = reallocarray(f->op, f->max_ops, sizeof(*f->op));
+		f->op = reallocarray(f->op, f->max_ops, sizeof(void *));
 		if (!f->op)
 			sim_die("no memory");
 	}
@@ -121,7 +121,7 @@ void sim_file_sync(struct sim_file *f, uint64_t mark)
 		op_unref(f->op[i]);
 	}
 	if (n > 0)
-		memmove(f->op, f->op + n, (f->nr_ops - n) * sizeof(*f->op));
+		memmove(f->op, f->op + n, (f->nr_ops - n) * sizeof(void *));
 	f->nr_ops -= n;
 	f->gone += n;
 }
@@ -162,7 +162,7 @@ struct sim_file *sim_file_clone(const struct sim_file *f)
 	copy->fd = reopen(f->fd);
 	copy->durable = sim_content_copy(&f->durable);
 	copy->max_ops = f->nr_ops;
-	copy->op = sim_alloc(f->nr_ops * sizeof(*f->op));
+	copy->op = sim_alloc(f->nr_ops * sizeof(void *));
 	for (uint64_t i = 0; i < f->nr_ops; i++) {
 		copy->op[i] = f->op[i];
 		f->op[i]->refs++;

@@ -100,21 +100,17 @@ struct call {
 
 static int call_create(struct call *c)
 {
-	td_cleanup(free)
-	struct td_opts *opts = calloc(1, sizeof(*opts));
+	struct td_opts opts = { 0 };
 	struct td_spec *spec;
-	int r;
+	int r = td_spec_parse(c->spec, &spec, &c->t->err);
 
-	if (!opts)
-		return -ENOMEM;
-	r = td_spec_parse(c->spec, &spec, &c->t->err);
 	if (r < 0)
 		return r;
 	if (c->opts)
-		r = td_opts_parse(opts, c->opts, strlen(c->opts), &c->t->err);
+		r = td_opts_parse(&opts, c->opts, strlen(c->opts), &c->t->err);
 	if (r == 0)
-		r = td_image_create(&c->t->env, spec, c->len, opts, c->force, &c->t->err);
-	td_opts_done(opts);
+		r = td_image_create(&c->t->env, spec, c->len, &opts, c->force, &c->t->err);
+	td_opts_done(&opts);
 	td_spec_free(spec);
 	return r;
 }
