@@ -17,6 +17,12 @@ make_disk aio "$T/disk" 64
 # ---- the daemon, idle ----
 
 block-attach 0 "aio:$T/disk" "$VDEV" >/dev/null
+# A detached mount, the daemon alive: it goes on serving the loop device.
+umount -l "$BLKTAP_RUN_DIR/attach/$VDEV.disk"
+sleep 0.2
+block-detach 0 "$VDEV" 2>/dev/null
+nothing_left
+block-attach 0 "aio:$T/disk" "$VDEV" >/dev/null
 kill -KILL "$(our_tapdisks)"
 wait_for 5 eval "block-list | grep -q 'state=broken pid=0 '"
 block-detach 0 "$VDEV" 2>"$T/err"
@@ -37,11 +43,13 @@ nothing_left
 # ---- everything at once ----
 
 block-attach 0 "aio:$T/disk" "$VDEV" >/dev/null
+loop=$(basename "$(readlink "/dev/$VDEV")")
 kill -KILL "$(our_tapdisks)"
 umount -l "$BLKTAP_RUN_DIR/attach/$VDEV.disk"
 rm "/dev/$VDEV"
 block-detach 0 "$VDEV" 2>/dev/null
 nothing_left
+[ ! -e "/sys/block/$loop/loop" ] || fail "$loop is left, over nothing" # what_is_left does not know it
 
 # ---- a record that is not one ----
 

@@ -35,7 +35,11 @@ static void loop_label(const struct attach *a, char label[LO_NAME_SIZE])
 
 /* ---- whose is it ---- */
 
-static bool has_label(const struct attach *a, int nr)
+/*
+ * A mount that was detached has no path any more: the kernel says "/".  Then the label tells, or, if the daemon is
+ * gone too, that the kernel cannot even ask for the file.
+ */
+static bool is_cut_off_from_us(const struct attach *a, int nr)
 {
 	struct loop_info64 info;
 	char label[LO_NAME_SIZE], path[32];
@@ -45,10 +49,12 @@ static bool has_label(const struct attach *a, int nr)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	r = ioctl(fd, LOOP_GET_STATUS64, &info);
+	r = ioctl(fd, LOOP_GET_STATUS64, &info) < 0 ? -errno : 0;
 	close(fd);
+	if (r < 0)
+		return r == -ENOTCONN || r == -ECONNABORTED;
 	loop_label(a, label);
-	return r == 0 && strncmp((const char *)info.lo_file_name, label, LO_NAME_SIZE) == 0;
+	return strncmp((const char *)info.lo_file_name, label, LO_NAME_SIZE) == 0;
 }
 
 bool attach_loop_is_ours(const struct attach *a, int nr)
@@ -57,7 +63,9 @@ bool attach_loop_is_ours(const struct attach *a, int nr)
 
 	if (nr < 0 || !attach_read_line(file, sizeof(file), "/sys/block/loop%d/loop/backing_file", nr))
 		return false;
-	return strcmp(file, a->fuse_file) == 0 || (nr == a->loop && has_label(a, nr));
+	if (strcmp(file, a->fuse_file) == 0)
+		return true;
+	return nr == a->loop && strcmp(file, "/") == 0 && is_cut_off_from_us(a, nr);
 }
 
 /* -1: not a number, as in loop-control and loop0p1. */
