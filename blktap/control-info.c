@@ -13,9 +13,12 @@
 /* A path may hold bytes that are no UTF-8: those are shown as '?', nothing else is possible in JSON. */
 static json_t *text(const char *s)
 {
-	json_t *v = s ? json_string(s) : json_null();
+	json_t *v;
 	char *copy;
 
+	if (!s)
+		return json_null();
+	v = json_string(s);
 	if (v)
 		return v;
 	copy = strdup(s);

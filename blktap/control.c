@@ -302,6 +302,7 @@ static int client_new(struct control *c, int fd)
 static void accept_event(struct td_watch *w, uint32_t events)
 {
 	struct control *c = td_container_of(w, struct control, watch);
+	/* cppcheck-suppress nullPointer ; no address is wanted */
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;

@@ -223,6 +223,7 @@ static int collect_pids(DIR *d, pid_t **ret_pids, size_t *ret_nr)
 	size_t nr = 0, room = 0;
 	struct dirent *e;
 
+	/* cppcheck-suppress readdirCalled ; of a stream of our own */
 	while ((e = readdir(d))) {
 		pid_t pid = pid_of_name(e->d_name);
 

@@ -10,9 +10,11 @@
 #include <blktap/ctl.h>
 #include <blktap/log.h>
 #include <signal.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define POOL_THREADS 4
+#define RUN_PATH_MAX 108 /* of a socket */
 #define STOP_POLL_NS 2000000ull
 #define STOP_NS      (15ull * 1000000000) /* for exports; each bounds itself well below */
 
@@ -45,20 +47,18 @@ static int export_start_all(struct daemon *d, const struct export_request *q, un
 /* Where existing scripts look for it. */
 static int export_start_default(struct daemon *d, struct td_err *ret_err)
 {
-	struct export_request q = { .ops = &td_nbd_export };
-	td_cleanup(free) char *path = NULL;
 	int minor = d->minor < 0 ? 0 : d->minor;
+	td_cleanup(free) char *path = NULL;
+	char address[sizeof("unix:") + RUN_PATH_MAX];
+	struct export_request q = { &td_nbd_export, address };
 	int r;
 
 	r = td_run_path(&path, ret_err, "nbd%d.%d", getpid(), minor);
 	if (r < 0)
 		return r;
-	td_cleanup(free) char *address = malloc(strlen(path) + sizeof("unix:"));
-
-	if (!address)
-		return td_err_set(ret_err, -ENOMEM, "no memory for an export");
-	strcpy(stpcpy(address, "unix:"), path);
-	q.address = address;
+	if (snprintf(address, sizeof(address), "unix:%s", path) >= (int)sizeof(address))
+		return td_err_set(ret_err, -ENAMETOOLONG,
+				  "%s: too long for a socket; set BLKTAP_RUN_DIR shorter", path);
 	return export_start(d, &q, ret_err);
 }
 

@@ -345,7 +345,7 @@ static int say_ready(const struct daemon *d, const struct options *o, int parent
 
 static int serve(const struct options *o, int parent, struct td_err *err)
 {
-	struct daemon d;
+	struct daemon d = { 0 };
 	int r;
 
 	r = daemon_start(&d, &o->daemon, err);

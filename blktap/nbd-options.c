@@ -38,7 +38,7 @@ static void reply_refusal(struct nbd_conn *c, uint32_t option, uint32_t type, co
 	uint8_t *p = reply(c, option, type, strlen(sentence));
 
 	if (p)
-		memcpy(p, sentence, strlen(sentence));
+		nbd_put_text(p, sentence, strlen(sentence));
 }
 
 int nbd_send_hello(struct nbd_conn *c)
@@ -128,7 +128,7 @@ static void opt_list(struct nbd_conn *c, size_t len)
 	if (!p)
 		return;
 	td_put_be32(p, (uint32_t)strlen(name));
-	memcpy(p + 4, name, strlen(name));
+	nbd_put_text(p + 4, name, strlen(name));
 	reply_ack(c, NBD_OPT_LIST);
 }
 
@@ -151,7 +151,7 @@ static void info_name(struct nbd_conn *c, uint32_t option)
 	if (!p)
 		return;
 	td_put_be16(p, NBD_INFO_NAME);
-	memcpy(p + 2, name, strlen(name));
+	nbd_put_text(p + 2, name, strlen(name));
 }
 
 static void info_block_size(struct nbd_conn *c, uint32_t option)

@@ -336,6 +336,7 @@ static void accept_event(struct td_watch *w, uint32_t events)
 
 	(void)events;
 	for (int i = 0; i < ACCEPT_AT_ONCE && s->nr_conns < NBD_MAX_CONNS; i++) {
+		/* cppcheck-suppress nullPointer ; no address is wanted */
 		int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))

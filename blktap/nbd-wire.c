@@ -96,6 +96,13 @@ enum nbd_error nbd_error_of(int result, bool fast_zero)
 	}
 }
 
+size_t nbd_put_text(uint8_t *p, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)text[i];
+	return len;
+}
+
 size_t nbd_put_simple(uint8_t *p, uint64_t cookie, enum nbd_error error)
 {
 	td_put_be32(p, NBD_SIMPLE_REPLY_MAGIC);
@@ -129,8 +136,7 @@ size_t nbd_put_error_chunk(uint8_t *p, uint64_t cookie, enum nbd_error error, co
 
 	td_put_be32(p + n, error);
 	td_put_be16(p + n + 4, (uint16_t)text);
-	memcpy(p + n + 6, sentence, text);
-	return n + 6 + text;
+	return n + 6 + nbd_put_text(p + n + 6, sentence, text);
 }
 
 /* ---- options ---- */

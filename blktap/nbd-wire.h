@@ -63,6 +63,9 @@ struct nbd_meta_query {
 /* Data of LIST_META_CONTEXT and SET_META_CONTEXT.  Likewise. */
 TD_CHECK int nbd_get_meta_query(const uint8_t *p, size_t len, struct nbd_meta_query *ret);
 
+/* A string without an end mark: its length stands elsewhere.  Returns len. */
+size_t nbd_put_text(uint8_t *p, const char *text, size_t len);
+
 size_t nbd_put_option_reply(uint8_t *p, uint32_t option, uint32_t type, uint32_t data_len);
 
 #endif

@@ -72,7 +72,7 @@ int td_run_dir(const char **ret_dir, struct td_err *ret_err)
 int td_run_path(char **ret_path, struct td_err *ret_err, const char *fmt, ...)
 {
 	td_cleanup(free) char *name = NULL;
-	const char *dir;
+	const char *dir = "";
 	va_list ap;
 	char *path;
 	int r;
