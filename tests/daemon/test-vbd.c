@@ -244,6 +244,57 @@ static void a_pause_drains_and_holds_back(void **state)
 	teardown(x);
 }
 
+/* A driver whose reads take longer than its flush: only who waits for them closes it empty. */
+static unsigned slow_reads, slow_reads_at_close;
+
+static int slow_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	(void)off;
+	(void)flags;
+	slow_reads++;
+	td_loop_sleep(im->env->loop, 20000000);
+	slow_reads--;
+	td_iov_zero(iov);
+	return 0;
+}
+
+static int slow_flush(struct td_image *im)
+{
+	(void)im;
+	return 0;
+}
+
+static int slow_close(struct td_image *im)
+{
+	(void)im;
+	slow_reads_at_close = slow_reads;
+	return 0;
+}
+
+static void nothing_is_in_the_image_when_it_is_closed(void **state)
+{
+	static const struct td_driver slow = {
+		.name = "slow", .preadv = slow_preadv, .flush = slow_flush, .close = slow_close
+	};
+	int (*const ends[])(void *arg) = { pause_it, close_it };
+
+	(void)state;
+	for (unsigned i = 0; i < TD_NELEMS(ends); i++) {
+		struct test *x = setup();
+
+		assert_int_equal(open_spec(x, "null:"), 0);
+		x->vbd->image->drv = &slow;
+		submit(x, 0, TD_REQ_READ, 0, 512, 0);
+		slow_reads_at_close = 99;
+		assert_int_equal(testenv_run(&x->t, ends[i], x->vbd), 0);
+		assert_int_equal(slow_reads_at_close, 0);
+		for (int n = 0; n < 100 && x->nr_done == 0; n++)
+			td_loop_turn(x->t.env.loop, true);
+		assert_int_equal(x->results[0], 0);
+		teardown(x);
+	}
+}
+
 static void a_pause_whose_flush_fails_runs_on(void **state)
 {
 	struct test *x = setup();
@@ -293,6 +344,7 @@ int main(void)
 		cmocka_unit_test(what_is_asked_is_done),
 		cmocka_unit_test(more_than_the_bound_waits_in_order),
 		cmocka_unit_test(a_pause_drains_and_holds_back),
+		cmocka_unit_test(nothing_is_in_the_image_when_it_is_closed),
 		cmocka_unit_test(a_pause_whose_flush_fails_runs_on),
 		cmocka_unit_test(closing_a_paused_disk_refuses_what_waits),
 		cmocka_unit_test(a_failed_close_is_reported),

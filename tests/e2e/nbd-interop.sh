@@ -15,6 +15,7 @@ dd if="$T/more" of="$T/img" bs=1M seek=16 conv=notrunc status=none
 size=$(stat -c %s "$T/img")
 
 start_tapdisk --nbd "unix:$T/s" --nbd tcp:127.0.0.1:0 --nbd 'tcp:[::1]:0' --name "my disk" "raw:$T/img"
+first=$TAPDISK_PID
 tcp4=$(sed -n 's/^nbd tcp:127.0.0.1://p' "$TAPDISK_OUT")
 tcp6=$(sed -n 's/^nbd tcp:\[::1\]://p' "$TAPDISK_OUT")
 
@@ -35,6 +36,16 @@ done
 nbdinfo --map "$uri" | awk '{ print $1, $2, $4 }' >"$T/map"
 printf '0 8388608 data\n8388608 8388608 hole,zero\n16777216 %d data\n' $((size - 16777216)) >"$T/map.want"
 same "$T/map" "$T/map.want"
+
+# In an image with clusters of 512 bytes each table covers 32 KiB: its pieces are put together again.
+qemu-img create -q -f qcow2 -o cluster_size=512 "$T/small.qcow2" 4M
+qemu-io -c 'write -P 1 0 1M' -c 'write -P 1 2M 300k' "$T/small.qcow2" >"$T/io"
+start_tapdisk --nbd "unix:$T/s2" "qcow2:$T/small.qcow2"
+nbdinfo --map "nbd+unix:///?socket=$T/s2" | awk '{ print $1, $2, $4 }' >"$T/map"
+printf '%s\n' '0 1048576 data' '1048576 1048576 hole,zero' '2097152 307200 data' '2404352 1789952 hole,zero' >"$T/map.want"
+same "$T/map" "$T/map.want"
+stop_tapdisk
+TAPDISK_PID=$first
 
 # Out, with many connections and in every mode.
 for mode in "" "--no-extents" "--synchronous" "--connections=8 --requests=128" "--request-size=33554432"; do
