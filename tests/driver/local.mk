@@ -45,6 +45,17 @@ tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
 QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h tests/driver/qcow2-run.c \
 	tests/driver/qcow2-run.h
 
+DRIVER_TESTS += tests/driver/test-qcow2-basic
+tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_basic_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_basic_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-qcow2-hostile
+tests_driver_test_qcow2_hostile_SOURCES = tests/driver/test-qcow2-hostile.c tests/driver/qcow2-fsck.c \
+	tests/driver/qcow2-fsck.h
+tests_driver_test_qcow2_hostile_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_hostile_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-faults
 tests_driver_test_qcow2_faults_SOURCES = tests/driver/test-qcow2-faults.c $(QCOW2_TEST_SOURCES)
 tests_driver_test_qcow2_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)

@@ -114,7 +114,7 @@ static int worker(void *arg)
 	struct run *run = arg;
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < STEPS; i++)
+	for (unsigned i = 0; r == 0 && i < run->steps; i++)
 		r = step(run);
 	return r;
 }
@@ -130,7 +130,7 @@ int run_workload(void *arg)
 	run->im = NULL;
 	if (td_image_open_text(&run->t.env, run->spec, 0, &run->im, &run->t.err) < 0)
 		return 0; /* a failure at open harms nobody */
-	for (unsigned i = 0; i < WORKERS; i++)
+	for (unsigned i = 0; i < run->workers; i++)
 		td_join_start(&join, worker, run);
 	r = td_join_wait(&join);
 	flush = model_flush_begin(run->model);
@@ -246,7 +246,7 @@ bool run_setup(struct run *run, const struct variant *v, uint64_t seed)
 {
 	int r;
 
-	*run = (struct run){ .v = v, .seed = seed };
+	*run = (struct run){ .v = v, .seed = seed, .workers = WORKERS, .steps = STEPS };
 	run->sim = simdisk_new(seed);
 	r = testenv_open_sim(&run->t, run->sim);
 	if (r == 0)
@@ -257,6 +257,8 @@ bool run_setup(struct run *run, const struct variant *v, uint64_t seed)
 		run_teardown(run);
 		return false;
 	}
+	/* Where nothing can be punched, what is reused holds old bytes. */
+	simdisk_features(run->sim, seed % 2, seed / 2 % 2);
 	simdisk_add(run->sim, run->path);
 	run->clean = simdisk_save(run->sim);
 	return true;

@@ -37,6 +37,7 @@ struct run {
 	uint64_t random, seed;
 	bool closed_ok;
 	unsigned fsck_leaks;
+	unsigned workers, steps;
 };
 
 /* false: this kind cannot be made here (no qemu-img); nothing is left behind. */
