@@ -5,7 +5,7 @@
  */
 #include "drivers.h"
 
-#include <stdio.h>
+#include <assert.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +31,7 @@ static int create_leaf(const struct creating *c, bool force, struct td_err *ret_
 	const struct td_driver *leaf = c->drv[c->nr - 1];
 	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .opts = c->opts, .force = force };
 
-	if (!leaf || !leaf->create)
+	if (!leaf->create)
 		return td_err_set(ret_err, -ENOTSUP, "%s: there is no file to create", c->spec->text);
 	tc.size = has_format(c) ? 0 : c->size; /* a format makes its file as long as it needs */
 	return leaf->create(&tc, ret_err);
@@ -98,6 +98,7 @@ static int create_run(struct creating *c, bool force, struct td_err *ret_err)
 		r = td_stack_drivers(&c->at, c->spec, 0, c->drv, &c->nr, ret_err);
 	if (r != 0)
 		return r;
+	assert(c->nr > 0); /* the leaf */
 	existed = lstat(c->spec->path, &st) == 0;
 	r = create_leaf(c, force, ret_err); /* if it fails it has removed what it made */
 	if (r < 0)
