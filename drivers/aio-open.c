@@ -122,6 +122,19 @@ static int try_alignment(struct aio *a)
 	return 0;
 }
 
+/* O_DIRECT could be opened, and is no use: a file in a journalling or encrypting mode of its file system. */
+static int go_cached(struct td_image *im, struct td_err *ret_err)
+{
+	struct aio *a = im->state;
+	int flags = fcntl(a->fd, F_GETFL);
+
+	a->direct = false;
+	a->cached_why = "the file system has no O_DIRECT for this file";
+	if (flags < 0 || fcntl(a->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+		return td_err_set(ret_err, -errno, "%s: cannot set its flags: %m", im->path);
+	return 0;
+}
+
 static int find_alignment(struct td_image *im, struct td_err *ret_err)
 {
 	struct aio *a = im->state;
@@ -142,6 +155,8 @@ static int find_alignment(struct td_image *im, struct td_err *ret_err)
 	if (!a->direct)
 		return 0;
 	r = ask_alignment(a);
+	if (r == -EINVAL)
+		return go_cached(im, ret_err);
 	if (r == 0)
 		r = try_alignment(a);
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot find out how to align: %s", im->path, strerror(-r))
@@ -272,13 +287,13 @@ static int setup(struct td_image *im, struct td_opts *opts, bool lock, struct td
 	if (r == 0 && fstat(a->fd, &st) < 0) /* its size as nobody changes it any more */
 		r = td_err_set(ret_err, -errno, "%s: cannot look at it: %m", im->path);
 	if (r == 0)
-		r = open_tail(im, &st, ret_err);
-	if (r == 0)
 		r = find_size(im, &st, ret_err);
 	if (r == 0)
 		r = find_alignment(im, ret_err);
 	if (r == 0)
 		r = option_alignment(im, opts, ret_err);
+	if (r == 0)
+		r = open_tail(im, &st, ret_err);
 	if (r == 0)
 		set_limits(im, &st);
 	return r;

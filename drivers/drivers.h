@@ -10,8 +10,8 @@
 #include <blktap/image.h>
 #include <blktap/iov.h>
 #include <blktap/opts.h>
-#include <blktap/spec.h>
 #include <blktap/policy.h>
+#include <blktap/spec.h>
 
 extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram;
 

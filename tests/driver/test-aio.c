@@ -219,6 +219,64 @@ static void a_file_of_odd_size_has_whole_sectors(void **state)
 	}
 }
 
+/* One coroutine appends a few bytes, others write sectors of the same page. */
+struct beside {
+	struct td_image *im;
+	uint64_t off;
+	size_t len;
+	unsigned char byte;
+	void *buf; /* aligned */
+};
+
+static int beside_write(void *arg)
+{
+	struct beside *b = arg;
+
+	return td_image_pwrite(b->im, b->off, b->buf, b->len, 0);
+}
+
+#define BESIDE 7u
+
+static int beside_all(void *arg)
+{
+	struct beside *b = arg;
+	struct td_join join = { 0 };
+
+	for (unsigned i = 0; i < BESIDE; i++)
+		td_join_start(&join, beside_write, &b[i]);
+	return td_join_wait(&join);
+}
+
+static void bytes_at_the_end_do_not_undo_sectors_beside_them(void **state)
+{
+	static unsigned char found[4096];
+	struct beside b[BESIDE];
+	struct td_image *im;
+
+	(void)state;
+	for (unsigned i = 0; i < BESIDE; i++) /* six whole sectors, then a piece of the seventh */
+		b[i] = (struct beside){ .off = i * 512, .len = i < 6 ? 512 : 100, .buf = td_buf_alloc(512) };
+	for (unsigned round = 0; round < 40; round++) {
+		make_file("beside", 3072);
+		assert_int_equal(test_open(&env, &im, TD_OPEN_GROW, "aio:%s/beside", env.dir), 0);
+		for (unsigned turn = 0; turn < 3; turn++) {
+			for (unsigned i = 0; i < BESIDE; i++) {
+				b[i].im = im;
+				b[i].byte = (unsigned char)(1 + round + turn * 50 + i);
+				memset(b[i].buf, b[i].byte, 512);
+			}
+			assert_int_equal(testenv_run(&env, beside_all, b), 0);
+		}
+		assert_int_equal(test_flush(&env, im), 0);
+		assert_int_equal(test_read(&env, im, 0, found, 3172, TD_EXACT), 0);
+		for (unsigned i = 0; i < 3172; i++)
+			assert_int_equal(found[i], b[i / 512].byte);
+		assert_int_equal(test_close(&env, im), 0);
+	}
+	for (unsigned i = 0; i < BESIDE; i++)
+		td_buf_free(b[i].buf, 512);
+}
+
 static void a_file_that_became_shorter_is_an_error_not_zeros(void **state)
 {
 	struct td_image *im;
@@ -421,6 +479,7 @@ int main(void)
 		cmocka_unit_test(random_requests_match_the_model),
 		cmocka_unit_test(any_byte_range_is_exact_and_files_grow_by_no_more),
 		cmocka_unit_test(a_file_of_odd_size_has_whole_sectors),
+		cmocka_unit_test(bytes_at_the_end_do_not_undo_sectors_beside_them),
 		cmocka_unit_test(a_file_that_became_shorter_is_an_error_not_zeros),
 		cmocka_unit_test(extents_tell_holes_from_data),
 		cmocka_unit_test(resize_changes_the_file),
