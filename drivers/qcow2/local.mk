@@ -5,6 +5,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-create.c \
 	drivers/qcow2/qcow2-discard.c \
+	drivers/qcow2/qcow2-file.c \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \
 	drivers/qcow2/qcow2-int.h \
@@ -12,6 +13,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-overlap.c \
 	drivers/qcow2/qcow2-packed.c \
 	drivers/qcow2/qcow2-read.c \
+	drivers/qcow2/qcow2-reap.c \
 	drivers/qcow2/qcow2-refs.c \
 	drivers/qcow2/qcow2-repair.c \
 	drivers/qcow2/qcow2-resize.c \

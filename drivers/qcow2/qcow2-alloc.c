@@ -5,48 +5,10 @@
  * Two places: below q->end, where refcounts tell, from q->scan on; and at q->end, where nothing was ever handed out.
  * A request looks at two slices of refcounts below and then takes what it needs at the end, so that the first write
  * to a large full image does not read all its refcounts; the scan goes on where it stopped with the next request.
- *
- * The file is grown ahead, in steps, by truncation: what lies behind q->end then reads as zeros without being
- * written, and writes that would each extend the file (which file systems serialise) become plain ones.
  */
 #include "qcow2-int.h"
 
 #define SCAN_SLICES 2u
-#define GROW_MIN    (1ull << 20)
-#define GROW_MAX    (64ull << 20)
-
-void qcow2_end_at(struct qcow2 *q, uint64_t end)
-{
-	if (end <= q->end)
-		return;
-	if (q->scan == q->end)
-		q->scan = end;
-	q->end = end;
-}
-
-int qcow2_grow_file(struct qcow2 *q, uint64_t end)
-{
-	uint64_t need = end << q->g.cluster_bits, size = q->child->size;
-	uint64_t ahead = TD_MAX(GROW_MIN, TD_MIN(size / 4, GROW_MAX));
-	int r;
-
-	if (need <= size)
-		return 0;
-	if (need > q->g.max_host)
-		return -EFBIG;
-	if (q->fixed_size)
-		return -ENOSPC;
-	r = td_image_resize(q->child, td_align_up(need + ahead, q->g.cluster_size), NULL);
-	if (r < 0 && r != -ENOTSUP)
-		r = td_image_resize(q->child, need, NULL);
-	if (r == 0)
-		q->grown = true;
-	if (r != -ENOTSUP && r != -EINVAL)
-		return r;
-	/* A block device: it is as long as it is. */
-	q->fixed_size = true;
-	return -ENOSPC;
-}
 
 /*
  * Take a run of free clusters out of one slice of refcounts, from `first` on, below `limit`.  ret->nr 0: none there.

@@ -21,9 +21,10 @@ struct chunk {
 	struct qcow2_slice slice[];
 };
 
-int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes)
+int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qcow2_clean_fn *clean,
+		     unsigned clean_flags)
 {
-	*c = (struct qcow2_cache){ .q = q };
+	*c = (struct qcow2_cache){ .q = q, .clean = clean, .clean_flags = clean_flags };
 	TAILQ_INIT(&c->clock);
 	TAILQ_INIT(&c->dirty);
 	TAILQ_INIT(&c->unused);
@@ -161,7 +162,7 @@ static int make_room(struct qcow2_cache *c, bool again, struct qcow2_slice **ret
 		s = evict(c);
 	if (!s && c->nr >= c->limit && c->nr_dirty > 0 && !again) {
 		*ret = NULL;
-		r = qcow2_commit(c->q, c == &c->q->refs ? QCOW2_COMMIT_REFS : 0);
+		r = c->clean(c->q, c->clean_flags);
 		return c->nr >= 2 * c->limit ? r : 0;
 	}
 	if (!s)

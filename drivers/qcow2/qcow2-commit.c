@@ -281,7 +281,7 @@ static void finish(struct commit *c, int r)
 	stage_done(&c->l1);
 }
 
-static bool anything_to_write(const struct qcow2 *q, unsigned flags)
+bool qcow2_commit_wanted(const struct qcow2 *q, unsigned flags)
 {
 	if (q->l2.nr_dirty > 0 || q->l1.nr_dirty > 0 || q->pending.nr > 0 || q->header_unsure)
 		return true;
@@ -293,7 +293,7 @@ static int commit_once(struct qcow2 *q, unsigned flags)
 	struct commit c = { .q = q, .flags = flags };
 	int r;
 
-	if (!anything_to_write(q, flags))
+	if (!qcow2_commit_wanted(q, flags))
 		return (flags & QCOW2_COMMIT_BARRIER) ? td_image_flush(q->child) : 0;
 	/* Tables that are known to be broken are not written. */
 	if (q->im->frozen)
@@ -349,7 +349,8 @@ static int lead(struct qcow2 *q, const struct qcow2_committer *me)
 	r = commit_once(q, flags);
 	wake_all(&served, me, r);
 	hand_over(q);
-	if (q->ready.nr > 0)
+	/* After an error the keeper would only meet it again. */
+	if (r == 0 && q->ready.nr > 0)
 		qcow2_commit_soon(q);
 	return r;
 }
@@ -366,40 +367,4 @@ int qcow2_commit(struct qcow2 *q, unsigned flags)
 	}
 	q->committing = true;
 	return lead(q, &me);
-}
-
-/* ---- in the background ---- */
-
-static void background(void *arg)
-{
-	struct qcow2 *q = arg;
-	unsigned flags;
-
-	td_co_pause(); /* whoever asked is in the middle of a change */
-	q->background_asked = false;
-	flags = q->refs.nr_dirty > q->refs.limit / 2 ? QCOW2_COMMIT_REFS : 0;
-	/* An error here is not lost: everything stays changed, and whoever commits next gets it. */
-	if (anything_to_write(q, flags))
-		td_ignore(qcow2_commit(q, flags));
-	td_ignore(qcow2_frees_reap(q));
-	if (--q->background == 0)
-		td_waitq_wake_all(&q->background_done);
-}
-
-void qcow2_commit_soon(struct qcow2 *q)
-{
-	if (q->background_asked)
-		return;
-	q->background_asked = true;
-	q->background++;
-	if (td_co_start(background, q) == 0)
-		return;
-	q->background--;
-	q->background_asked = false;
-}
-
-void qcow2_background_wait(struct qcow2 *q)
-{
-	while (q->background > 0)
-		td_waitq_wait(&q->background_done);
 }

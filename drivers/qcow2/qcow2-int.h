@@ -50,8 +50,13 @@ struct qcow2_slice {
 
 TAILQ_HEAD(qcow2_slice_list, qcow2_slice);
 
+/* How dirty slices become clean: qcow2_commit. */
+typedef int qcow2_clean_fn(struct qcow2 *q, unsigned flags);
+
 struct qcow2_cache {
 	struct qcow2 *q;
+	qcow2_clean_fn *clean;
+	unsigned clean_flags;
 	size_t slice_size;
 	unsigned limit, nr, nr_dirty;
 	unsigned hash_bits;
@@ -60,7 +65,8 @@ struct qcow2_cache {
 	void *chunks; /* memory of the slices; grows with use, given back at close */
 };
 
-TD_CHECK int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes);
+TD_CHECK int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qcow2_clean_fn *clean,
+			      unsigned clean_flags);
 void qcow2_cache_done(struct qcow2_cache *c);
 
 /*
@@ -141,14 +147,17 @@ TD_CHECK int qcow2_frees_reserve(struct qcow2_frees *f, size_t nr);
 void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr); /* within what was reserved */
 void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from);    /* from is empty afterwards */
 
-/* Give back what is ready: punch, then count down.  May yield. */
-TD_CO TD_CHECK int qcow2_frees_reap(struct qcow2 *q);
-
 /* ---- the driver's state ---- */
 
 struct qcow2_snap {
 	uint64_t l1_off;
 	uint32_t l1_size;
+};
+
+/* The coroutine of an image that may be written (qcow2-reap.c): commits and reaps when asked. */
+struct qcow2_keeper {
+	bool runs, asked, busy, ends;
+	struct td_waitq asleep, idle; /* it; who waits for it */
 };
 
 struct qcow2_committer;
@@ -188,12 +197,17 @@ struct qcow2 {
 
 	bool committing;
 	STAILQ_HEAD(, qcow2_committer) committers; /* wait for the next one */
-	bool background_asked;
-	unsigned background; /* coroutines of our own */
-	struct td_waitq background_done;
+	struct qcow2_keeper keeper;
 
 	struct qcow2_packed *packed;
 };
+
+/* Let the keeper commit soon; errors stay for whoever commits next.  It runs when the caller yields, not before. */
+static inline void qcow2_commit_soon(struct qcow2 *q)
+{
+	q->keeper.asked = true;
+	td_waitq_wake_one(&q->keeper.asleep);
+}
 
 static inline uint64_t qcow2_cluster_size(const struct qcow2 *q)
 {
@@ -277,6 +291,17 @@ uint64_t qcow2_to_table_end(const struct qcow2 *q, uint64_t guest_off);
 TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind,
 				 uint64_t host_off);
 
+/* ---- qcow2-file.c: with alloc_lock held ---- */
+
+/*
+ * Make the child long enough for clusters below `end`.  -ENOSPC: it cannot grow.  What is added at or above q->end
+ * reads as zeros until it is written.
+ */
+TD_CO TD_CHECK int qcow2_grow_file(struct qcow2 *q, uint64_t end);
+
+/* Clusters below `end` have been handed out: nothing there is fresh any more. */
+void qcow2_end_at(struct qcow2 *q, uint64_t end);
+
 /* ---- qcow2-refs.c: all with alloc_lock held ---- */
 
 /* The slice with the refcount of cluster; *ret_idx is its number inside.  *ret NULL: no block, the count is 0. */
@@ -314,15 +339,6 @@ TD_CO TD_CHECK int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, struct qco
 /* Exactly nr adjacent ones, at the end of the file (a table). */
 TD_CO TD_CHECK int qcow2_alloc_area_locked(struct qcow2 *q, uint64_t nr, struct qcow2_run *ret);
 
-/*
- * Make the child long enough for clusters below `end`.  -ENOSPC: it cannot grow.  What is added at or above q->end
- * reads as zeros until it is written.
- */
-TD_CO TD_CHECK int qcow2_grow_file(struct qcow2 *q, uint64_t end);
-
-/* Clusters below `end` have been handed out: nothing there is fresh any more. */
-void qcow2_end_at(struct qcow2 *q, uint64_t end);
-
 /* Nothing points at them, on disk or in memory, and nothing ever did: free at once.  May yield.  Failing: a leak. */
 TD_CO void qcow2_alloc_undo(struct qcow2 *q, const struct qcow2_run *run);
 TD_CO void qcow2_alloc_undo_locked(struct qcow2 *q, const struct qcow2_run *run);
@@ -334,9 +350,17 @@ TD_CO void qcow2_alloc_undo_locked(struct qcow2 *q, const struct qcow2_run *run)
 
 TD_CO TD_CHECK int qcow2_commit(struct qcow2 *q, unsigned flags);
 
-/* Soon, by a coroutine of our own; errors stay for whoever commits next. */
-void qcow2_commit_soon(struct qcow2 *q);
-TD_CO void qcow2_background_wait(struct qcow2 *q);
+/* Is there anything for such a commit to write? */
+bool qcow2_commit_wanted(const struct qcow2 *q, unsigned flags);
+
+/* ---- qcow2-reap.c ---- */
+
+/* Give back what is ready: punch, then count down.  May yield. */
+TD_CO TD_CHECK int qcow2_frees_reap(struct qcow2 *q);
+
+TD_CHECK int qcow2_keeper_start(struct qcow2 *q);
+TD_CO void qcow2_keeper_wait(struct qcow2 *q); /* until it has done what it was asked */
+TD_CO void qcow2_keeper_end(struct qcow2 *q);  /* not started: nothing happens */
 
 /* ---- qcow2-read.c ---- */
 
@@ -348,6 +372,10 @@ TD_CO TD_CHECK int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint
 /* Read through a mapping that the caller made (for copy-on-write too).  The caller holds the range. */
 TD_CO TD_CHECK int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
 				     const struct td_iov *iov);
+
+/* Does this mapping read as zeros?  May ask the chain.  *ret false if it is not known. */
+TD_CO TD_CHECK int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
+				    bool *ret);
 
 /* ---- qcow2-packed.c ---- */
 
@@ -367,10 +395,6 @@ TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov 
 
 TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);
 TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len);
-
-/* Does this mapping read as zeros?  May ask the chain.  *ret false if it is not known. */
-TD_CO TD_CHECK int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
-				    bool *ret);
 
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-create.c ---- */
 

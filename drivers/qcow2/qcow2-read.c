@@ -48,6 +48,27 @@ int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_ex
 	return -EIO;
 }
 
+int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e, bool *ret)
+{
+	struct td_extent below;
+	uint64_t len;
+	int r;
+
+	*ret = e->kind == QCOW2_ZERO || e->kind == QCOW2_ZERO_ALLOC;
+	if (e->kind != QCOW2_HOLE)
+		return 0;
+	/* Nothing below reaches past our own end. */
+	if (!q->im->backing || guest_off >= q->im->size) {
+		*ret = true;
+		return 0;
+	}
+	len = TD_MIN(e->len, q->im->size - guest_off);
+	r = td_chain_extent(q->im, guest_off, len, &below);
+	if (r == 0)
+		*ret = below.kind == TD_EXTENT_ZERO && below.len >= len;
+	return r;
+}
+
 static int read_part(void *arg)
 {
 	const struct part *p = arg;

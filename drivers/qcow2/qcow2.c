@@ -93,9 +93,9 @@ static int caches_init(struct qcow2 *q, struct td_opts *opts, struct td_err *ret
 		r = td_opts_size(opts, "refcount-cache", &refs, ret_err);
 	if (r < 0)
 		return r;
-	r = qcow2_cache_init(&q->l2, q, l2);
+	r = qcow2_cache_init(&q->l2, q, l2, qcow2_commit, 0);
 	if (r == 0)
-		r = qcow2_cache_init(&q->refs, q, refs);
+		r = qcow2_cache_init(&q->refs, q, refs, qcow2_commit, QCOW2_COMMIT_REFS);
 	return r < 0 ? td_err_set(ret_err, r, "no memory for the metadata caches") : 0;
 }
 
@@ -167,6 +167,8 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 		r = caches_init(q, opts, ret_err);
 	if (r == 0)
 		r = tables_load(q, ret_err);
+	if (r == 0 && !q->im->read_only && qcow2_keeper_start(q) < 0)
+		r = td_err_set(ret_err, -ENOMEM, "no memory for a coroutine");
 	if (r == 0)
 		r = qcow2_overlap_open(q, ret_err);
 	if (r < 0)
@@ -188,7 +190,7 @@ static int qcow2_open(struct td_image *im, struct td_opts *opts, struct td_err *
 	state_init(q, im);
 	r = open_state(q, opts, ret_err);
 	if (r < 0) {
-		qcow2_background_wait(q);
+		qcow2_keeper_end(q);
 		state_done(q);
 		free(im->backing_path);
 		free(im->backing_format);
@@ -207,7 +209,7 @@ static int write_all_back(struct qcow2 *q)
 
 	for (unsigned i = 0; r == 0 && i < 2; i++) {
 		r = qcow2_commit(q, QCOW2_COMMIT_REFS | QCOW2_COMMIT_BARRIER);
-		qcow2_background_wait(q);
+		qcow2_keeper_wait(q);
 		if (r == 0)
 			r = qcow2_frees_reap(q);
 	}
@@ -238,10 +240,10 @@ static int qcow2_close(struct td_image *im)
 	struct qcow2 *q = im->state;
 	int r = 0;
 
-	qcow2_background_wait(q);
+	qcow2_keeper_wait(q);
 	if (!im->read_only && !im->frozen && !(im->flags & TD_OPEN_CHECK))
 		r = close_written(q);
-	qcow2_background_wait(q);
+	qcow2_keeper_end(q);
 	state_done(q);
 	return r;
 }

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The length of the file that holds the image, and how much of it was ever handed out (q->end).
+ *
+ * The file is grown ahead, in steps, by truncation: what lies behind q->end then reads as zeros without being
+ * written, and writes that would each extend the file (which file systems serialise) become plain ones.
+ */
+#include "qcow2-int.h"
+
+#define GROW_MIN (1ull << 20)
+#define GROW_MAX (64ull << 20)
+
+void qcow2_end_at(struct qcow2 *q, uint64_t end)
+{
+	if (end <= q->end)
+		return;
+	if (q->scan == q->end)
+		q->scan = end;
+	q->end = end;
+}
+
+int qcow2_grow_file(struct qcow2 *q, uint64_t end)
+{
+	uint64_t need = end << q->g.cluster_bits, size = q->child->size;
+	uint64_t ahead = TD_MAX(GROW_MIN, TD_MIN(size / 4, GROW_MAX));
+	int r;
+
+	if (need <= size)
+		return 0;
+	if (need > q->g.max_host)
+		return -EFBIG;
+	if (q->fixed_size)
+		return -ENOSPC;
+	r = td_image_resize(q->child, td_align_up(need + ahead, q->g.cluster_size), NULL);
+	if (r < 0 && r != -ENOTSUP)
+		r = td_image_resize(q->child, need, NULL);
+	if (r == 0)
+		q->grown = true;
+	if (r != -ENOTSUP && r != -EINVAL)
+		return r;
+	/* A block device: it is as long as it is. */
+	q->fixed_size = true;
+	return -ENOSPC;
+}
