@@ -3,7 +3,7 @@
  * The commands of the control socket, and what each may be told.  A field that a command does not know, or of another
  * type, is refused by name: a typing error in a script must not pass for a request.
  */
-#include "daemon.h"
+#include "control.h"
 #include <blktap/log.h>
 #include <blktap/spec.h>
 

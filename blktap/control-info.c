@@ -2,7 +2,7 @@
 /*
  * What `info` and `stats` say.  The fields are documented in blktap-control(7).
  */
-#include "daemon.h"
+#include "control.h"
 #include <config.h>
 #include <stdio.h>
 #include <sys/resource.h>

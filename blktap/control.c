@@ -5,7 +5,7 @@
  * A client's requests are answered one after the other; each runs as a coroutine, so a slow one (open, pause) holds up
  * nobody else.  While one runs its client is not read from, and its answer is kept until the client takes it.
  */
-#include "daemon.h"
+#include "control.h"
 #include <blktap/ctl.h>
 #include <blktap/log.h>
 #include <stdio.h>

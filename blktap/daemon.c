@@ -272,11 +272,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err
 	d->vbd = td_vbd_new(&d->env, o->name);
 	if (!d->vbd)
 		return td_err_set(ret_err, -ENOMEM, "no memory for a disk");
-	if (!o->no_control)
-		r = control_start(d, &d->control, ret_err);
-	if (r == 0 && o->spec)
-		r = td_loop_call(d->env.loop, open_first, &c);
-	return r;
+	return o->spec ? td_loop_call(d->env.loop, open_first, &c) : 0;
 }
 
 /* ---- end ---- */
@@ -326,7 +322,6 @@ void daemon_free(struct daemon *d)
 	if (d->vbd && td_vbd_state(d->vbd) != TD_VBD_CLOSED)
 		td_ignore(td_loop_call(d->env.loop, close_leftover, d));
 	exports_free(d);
-	control_free(d->control);
 	td_vbd_free(d->vbd);
 	if (d->env.engine)
 		td_engine_free(d->env.engine);

@@ -17,11 +17,8 @@
 #include <blktap/loop.h>
 #include <blktap/policy.h>
 #include <blktap/pool.h>
-#include <jansson.h>
 
 #define DAEMON_MAX_EXPORTS 16
-
-struct control;
 
 struct export_request {
 	const struct td_export_ops *ops;
@@ -33,7 +30,7 @@ struct daemon_options {
 	const char *name, *engine, *spec;
 	unsigned depth;
 	int minor; /* -1: none */
-	bool read_only, no_control;
+	bool read_only;
 	const char *allow[32];
 	unsigned nr_allow;
 	struct export_request exports[DAEMON_MAX_EXPORTS];
@@ -46,7 +43,6 @@ struct daemon {
 	struct td_vbd *vbd;
 	struct td_export *exports[DAEMON_MAX_EXPORTS];
 	unsigned nr_exports;
-	struct control *control; /* NULL: none */
 	int minor;
 	struct td_mutex lock; /* one of open, close, end at a time */
 	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
@@ -54,7 +50,7 @@ struct daemon {
 	int end_result; /* of the last flush and close */
 };
 
-/* Loop, engine, signals, disk, exports, control socket: everything serves afterwards. */
+/* Loop, engine, signals, disk, exports: everything serves afterwards. */
 TD_CHECK int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err);
 
 /* Until SIGTERM or `shutdown`, then in order: exports, disk.  0, or the errno of the last flush or close. */
@@ -74,22 +70,5 @@ TD_CO TD_CHECK int daemon_open(struct daemon *d, const char *spec, unsigned open
 
 /* Stop the exports, close the disk. */
 TD_CO TD_CHECK int daemon_close(struct daemon *d, struct td_err *ret_err);
-
-/* ---- control ---- */
-
-TD_CHECK int control_start(struct daemon *d, struct control **ret_control, struct td_err *ret_err);
-void control_free(struct control *c);
-
-struct control_cmd;
-
-/* The command of this message, with its fields checked.  -EINVAL names what is wrong. */
-TD_CHECK int control_find(const json_t *request, const struct control_cmd **ret_cmd, struct td_err *ret_err);
-
-/* Adds its answer to reply. */
-TD_CO TD_CHECK int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request,
-			       json_t *reply, struct td_err *ret_err);
-
-TD_CHECK int control_info(struct daemon *d, json_t *reply);
-TD_CHECK int control_stats(struct daemon *d, json_t *reply);
 
 #endif

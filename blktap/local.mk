@@ -21,8 +21,10 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/control-cmd.c \
 	blktap/control-info.c \
 	blktap/control.c \
+	blktap/control.h \
 	blktap/daemon.c \
 	blktap/daemon.h \
+	blktap/nbd-conn.c \
 	blktap/nbd-listen.c \
 	blktap/nbd-options.c \
 	blktap/nbd-proto.h \

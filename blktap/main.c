@@ -5,7 +5,7 @@
  * Without -f the work is done by a child that is forked before anything else exists (no loop, no thread, no file);
  * the parent waits until the child is ready or has said what is wrong, and exits with its status.
  */
-#include "daemon.h"
+#include "control.h"
 #include <blktap/log.h>
 #include <config.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 
 struct options {
 	struct daemon_options daemon;
-	bool foreground, syslog;
+	bool foreground, syslog, no_control;
 };
 
 static const char help[] =
@@ -198,7 +198,7 @@ static int parse(int argc, char **argv, struct options *o, struct td_err *err)
 			o->syslog = true;
 			break;
 		case OPT_NO_CONTROL:
-			o->daemon.no_control = true;
+			o->no_control = true;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -218,7 +218,7 @@ static int parse(int argc, char **argv, struct options *o, struct td_err *err)
 	o->daemon.spec = argv[optind];
 	if (!o->daemon.spec && o->daemon.nr_exports > 0)
 		return td_err_set(err, -EINVAL, "--nbd and --fuse need a SPEC to serve; see tapdisk --help");
-	if (!o->daemon.spec && o->daemon.no_control)
+	if (!o->daemon.spec && o->no_control)
 		return td_err_set(err, -EINVAL, "--no-control without a SPEC: nobody could give it a disk");
 	return 0;
 }
@@ -345,10 +345,13 @@ static int say_ready(const struct daemon *d, const struct options *o, int parent
 
 static int serve(const struct options *o, int parent, struct td_err *err)
 {
-	struct daemon d = { 0 };
+	struct control *control = NULL;
+	struct daemon d;
 	int r;
 
 	r = daemon_start(&d, &o->daemon, err);
+	if (r == 0 && !o->no_control)
+		r = control_start(&d, &control, err);
 	if (r == 0)
 		r = say_ready(&d, o, parent, err);
 	if (r == 0) {
@@ -357,6 +360,7 @@ static int serve(const struct options *o, int parent, struct td_err *err)
 			td_err_set(err, r, "%s: the last flush or close failed: %s; check the image",
 				   o->daemon.spec ? o->daemon.spec : o->daemon.name, strerrordesc_np(-r));
 	}
+	control_free(control);
 	daemon_free(&d);
 	return r;
 }

@@ -134,7 +134,7 @@ TD_CHECK int nbd_listen(struct nbd_server *s, const char *address,
 void nbd_listen_pause(struct nbd_server *s, bool pause);
 void nbd_listen_stop(struct nbd_server *s);
 
-/* nbd-server.c */
+/* nbd-conn.c */
 void nbd_conn_touch(struct nbd_conn *c); /* the hook shall look at it in this turn */
 void nbd_conn_drop(struct nbd_conn *c);  /* hang up; what it has in flight is finished for nobody */
 void nbd_conn_end(struct nbd_conn *c);   /* no more requests; hang up when all are answered */

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The control socket: control.c reads and writes lines, control-cmd.c knows the commands, control-info.c the answers of
+ * info and stats.  All of it stands above the daemon, which does not know that it is there.
+ */
+#ifndef BLKTAP_CONTROL_H
+#define BLKTAP_CONTROL_H
+
+#include "daemon.h"
+#include <jansson.h>
+
+struct control;
+
+/* *ret_control is the caller's: control_free, when the loop turns no more and before daemon_free. */
+TD_CHECK int control_start(struct daemon *d, struct control **ret_control, struct td_err *ret_err);
+void control_free(struct control *c);
+
+struct control_cmd;
+
+/* The command of this message, with its fields checked.  -EINVAL names what is wrong. */
+TD_CHECK int control_find(const json_t *request, const struct control_cmd **ret_cmd, struct td_err *ret_err);
+
+/* Adds its answer to reply. */
+TD_CO TD_CHECK int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request,
+			       json_t *reply, struct td_err *ret_err);
+
+TD_CHECK int control_info(struct daemon *d, json_t *reply);
+TD_CHECK int control_stats(struct daemon *d, json_t *reply);
+
+#endif
