@@ -9,12 +9,52 @@
 
 #include "simdisk.h"
 
-static int make_base(struct testenv *t, const char *base)
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	*t = (struct testenv){ 0 };
+	(void)st;
+	(void)type;
+	(void)ftw;
+	(void)remove(path);
+	return 0;
+}
+
+/* Folders to remove at the end of the program: a test that fails does not come to its testenv_close. */
+#define MAX_DIRS 256
+static char dirs[MAX_DIRS][64];
+static unsigned nr_dirs;
+
+static void remove_dir(const char *dir)
+{
+	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void remove_dirs(void)
+{
+	for (unsigned i = 0; i < nr_dirs; i++)
+		if (access(dirs[i], F_OK) == 0)
+			remove_dir(dirs[i]);
+}
+
+static int make_dir(struct testenv *t, const char *base)
+{
 	(void)snprintf(t->dir, sizeof(t->dir), "%s/blktap-test.XXXXXX", base ? base : "/dev/shm");
 	if (!mkdtemp(t->dir))
 		return -errno;
+	if (nr_dirs == 0 && atexit(remove_dirs) != 0)
+		return -ENOMEM;
+	if (nr_dirs < MAX_DIRS)
+		memcpy(dirs[nr_dirs++], t->dir, sizeof(t->dir));
+	return 0;
+}
+
+static int make_base(struct testenv *t, const char *base)
+{
+	int r;
+
+	*t = (struct testenv){ 0 };
+	r = make_dir(t, base);
+	if (r < 0)
+		return r;
 	t->env.policy = &t->policy;
 	t->env.loop = td_loop_new();
 	t->env.pool = t->env.loop ? td_pool_new(t->env.loop, 4) : NULL;
@@ -35,15 +75,6 @@ int testenv_open_sim(struct testenv *t, struct simdisk *sim)
 	return r < 0 ? r : simdisk_engine(sim, t->env.loop, t->env.pool, &t->env.engine);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	(void)remove(path);
-	return 0;
-}
-
 void testenv_close(struct testenv *t)
 {
 	if (t->env.engine)
@@ -54,7 +85,7 @@ void testenv_close(struct testenv *t)
 		td_loop_free(t->env.loop);
 	td_policy_done(&t->policy);
 	if (*t->dir)
-		(void)nftw(t->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		remove_dir(t->dir);
 	td_co_thread_done();
 }
 

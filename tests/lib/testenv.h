@@ -23,8 +23,8 @@ struct simdisk;
 struct testenv {
 	struct td_env env;
 	struct td_policy policy; /* env.policy points here; empty at first */
-	char dir[64];            /* a folder of its own; removed with all in it by testenv_close */
-	struct td_err err;       /* of the last call below that failed */
+	char dir[64];      /* a folder of its own; removed with all in it by testenv_close, or at exit */
+	struct td_err err; /* of the last call below that failed */
 };
 
 /* engine: "auto", "io_uring", "libaio", "sync".  base: where dir is made; NULL: /dev/shm.  0 or -errno. */
