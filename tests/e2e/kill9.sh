@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # kill -9 of tapdisk under load, at random moments, again and again on the same images: each time the image opens, is
 # clean but for leaks in the eyes of qemu-img, and holds all that was acknowledged before a completed flush; both when
-# qemu reads it and when tapdisk does.  KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
+# qemu reads it and when tapdisk does.  The first part of the disk is under stamped writes, which know what was
+# promised; behind it fio writes and verifies what it wrote, over a connection of its own.  KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
 # shellcheck disable=SC2119
 
 . "${srcdir:-.}/tests/e2e/lib.sh"
-require qemu-img nbdcopy python3
+require qemu-img nbdcopy python3 fio
 
 rounds=${KILL9_ROUNDS:-2}
 seed=${KILL9_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
-size=$((48 << 20))
+size=$((48 << 20)) # under stamped writes; fio has as much again
 say "KILL9_SEED=$seed KILL9_ROUNDS=$rounds"
 RANDOM=$((seed % 32768))
 stamps=$srcdir/tests/e2e/nbd-stamps.py
@@ -27,16 +28,34 @@ qemu_check()
 	esac
 }
 
+# fio's verify load behind the stamps: it reads back what it wrote, some writes later.  Its pid: FIO.
+fio_load()
+{
+	fio --name=verify --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --rw=randwrite --bs=4k --iodepth=8 --fsync=64 \
+		--offset=$size --size=$size --verify=crc32c --verify_backlog=128 --verify_fatal=1 >"$T/fio.out" 2>&1 &
+	FIO=$!
+}
+
+# It ends with an error, its server being gone; what it must not have met is a block that was not what it wrote.
+end_fio()
+{
+	kill -9 "$FIO" 2>/dev/null || true
+	wait "$FIO" 2>/dev/null || true
+	! grep -iE 'bad (magic|header)|verify.*(fail|bad)|crc32c: ' "$T/fio.out" || fail "fio: $(cat "$T/fio.out")"
+}
+
 # one_kill SPEC: load until it is killed, after 0.05 to 0.95 s.
 one_kill()
 {
 	local ms=$((50 + RANDOM % 900)) seconds out
 	seconds=$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))
 	start_tapdisk --nbd "unix:$T/s" "$1"
+	fio_load
 	out=$(python3 "$stamps" load "$T/s" "$T/state" "$TAPDISK_PID" "$seconds" $((seed + i))) ||
 		fail "the load on $1"
 	wait "$TAPDISK_PID" 2>/dev/null || true
 	forget_pid "$TAPDISK_PID"
+	end_fio
 	[ ! -s "$TAPDISK_ERR" ] || fail "tapdisk said: $(cat "$TAPDISK_ERR")"
 	say "$kind: killed after $ms ms: $out"
 }
@@ -72,17 +91,17 @@ kill_often()
 
 i=0
 for opts in cluster_size=64K cluster_size=4K,refcount_bits=64 cluster_size=512,compat=0.10; do
-	tap-img create -o $opts "qcow2:$T/$opts.qcow2" $size
+	tap-img create -o $opts "qcow2:$T/$opts.qcow2" $((2 * size))
 	say "-- $opts"
 	kill_often qcow2 "qcow2:$T/$opts.qcow2"
 done
 say "-- lazy_refcounts"
-tap-img create -o lazy_refcounts=on "qcow2:$T/lazy.qcow2" $size
+tap-img create -o lazy_refcounts=on "qcow2:$T/lazy.qcow2" $((2 * size))
 kill_often lazy "qcow2:$T/lazy.qcow2"
 say "-- over a backing file"
-truncate -s $size "$T/base.img"
+truncate -s $((2 * size)) "$T/base.img"
 tap-img create -b base.img -F raw "qcow2:$T/over.qcow2"
 kill_often qcow2 "qcow2:$T/over.qcow2"
 say "-- raw"
-truncate -s $size "$T/disk.img"
+truncate -s $((2 * size)) "$T/disk.img"
 kill_often raw "aio:$T/disk.img"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What an acknowledged write and a completed flush promise, written down and checked.
 
-  nbd-stamps.py new STATE BYTES                      a disk of zeros
+  nbd-stamps.py new STATE BYTES                      a disk of zeros, or the first BYTES of a larger one
   nbd-stamps.py load SOCKET STATE PID SECONDS SEED   random requests over NBD until PID is killed after SECONDS
   nbd-stamps.py verify STATE RAW                     is what RAW holds allowed by what STATE says was promised?
 
@@ -82,9 +82,9 @@ class Load:
         self.conns = [first] + ([Nbd(path)] if first.flags & MULTI_CONN else [])
         self.disk = disk
         self.rng = rng
-        self.sectors = first.size // SECTOR
-        if self.sectors != len(disk.sent):
-            sys.exit("the disk has %d sectors, not %d" % (self.sectors, len(disk.sent)))
+        self.sectors = len(disk.sent)
+        if self.sectors > first.size // SECTOR:
+            sys.exit("the disk has %d sectors, not %d" % (first.size // SECTOR, self.sectors))
         self.in_flight = {}  # cookie: (kind, first sector, count, flags); of a flush: the cookies it covers
         self.busy = set()
         self.acked = {}  # not yet durable: cookie: (kind, first sector, count)
