@@ -19,7 +19,7 @@
 
 #include "engine.h"
 
-#define BATCH         64
+#define BATCH         64u
 #define RETRY_WAIT_NS 1000000 /* when the kernel takes nothing though it has nothing of ours */
 
 struct engine {

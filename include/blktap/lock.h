@@ -43,9 +43,6 @@ static inline void td_cleanup_guard(struct td_mutex **m)
 		td_mutex_unlock(*m);
 }
 
-#define TD_PASTE_(a, b) a##b
-#define TD_PASTE(a, b) TD_PASTE_(a, b)
-
 /* Hold m until the scope ends. */
 #define td_co_guard(m) \
 	td_cleanup(guard) __attribute__((unused)) struct td_mutex *TD_PASTE(td_guard_, __LINE__) = td_guard_lock(m)

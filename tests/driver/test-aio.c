@@ -113,7 +113,7 @@ static void bytes_round(struct testenv *t, const char *options, uint64_t *random
 		uint64_t off = test_random(random) % (end + 5000), len = 1 + test_random(random) % 9000;
 		unsigned char *mem = buf + test_random(random) % 7;
 
-		len = TD_MIN(len, 60000 - TD_MIN(off, 59999));
+		len = TD_MIN(len, 60000u - TD_MIN(off, 59999u));
 		if (off >= 60000)
 			continue;
 		for (uint64_t k = 0; k < len; k++)

@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define EXTENDED_SECTORS 2 /* what the kernel gives an extended partition: no room for a file system */
+#define EXTENDED_SECTORS 2u /* what the kernel gives an extended partition: no room for a file system */
 
 static int add_one(int fd, blkid_partition p)
 {
