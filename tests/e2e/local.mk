@@ -25,6 +25,8 @@ E2E += tests/e2e/fuse-data.sh
 E2E += tests/e2e/fuse-ops.sh
 EXTRA_DIST += tests/e2e/fuse-lib.sh
 
+E2E += tests/e2e/images.sh
+
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
 
