@@ -26,6 +26,18 @@ E2E += tests/e2e/fuse-ops.sh
 EXTRA_DIST += tests/e2e/fuse-lib.sh
 
 E2E += tests/e2e/images.sh
+E2E += tests/e2e/matrix.sh
+
+# What matrix.sh runs.
+check_PROGRAMS += tests/driver/qcow2-matrix
+tests_driver_qcow2_matrix_SOURCES = \
+	tests/driver/matrix-scribble.c \
+	tests/driver/matrix-shape.c \
+	tests/driver/matrix-shape.h \
+	tests/driver/qcow2-matrix.c
+tests_driver_qcow2_matrix_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib
+tests_driver_qcow2_matrix_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
+tests_driver_qcow2_matrix_LDADD = tests/lib/libtest.a $(DRIVER_LIBS) $(DRIVER_SYSLIBS)
 
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)

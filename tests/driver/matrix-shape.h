@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What a disk of the qcow2 matrix looks like: chosen by a seed, made by qemu-img and qemu-io, or by our own create.
+ */
+#ifndef TESTS_DRIVER_MATRIX_SHAPE_H
+#define TESTS_DRIVER_MATRIX_SHAPE_H
+
+#include "testenv.h"
+
+#define SHAPE_LAYERS 4
+
+struct layer {
+	bool raw;
+	uint32_t version, cluster_bits, refcount_order;
+	bool lazy, zstd, preallocated;
+	uint64_t size;
+	char name[16];
+};
+
+struct shape {
+	uint64_t seed, rnd;
+	unsigned nr; /* layers; the last one is the disk, the others its backing chain */
+	struct layer layer[SHAPE_LAYERS];
+	bool ours;                 /* our create makes the top */
+	bool snapshot;             /* the top has one, "before" */
+	const char *engine, *base; /* for testenv_open */
+	char spec[512];            /* how we open it */
+	char text[512];            /* for humans */
+};
+
+uint64_t shape_below(struct shape *s, uint64_t n); /* a random number below n */
+bool shape_chance(struct shape *s, unsigned percent);
+
+void shape_choose(struct shape *s, uint64_t seed);
+
+/* Make the files in t->dir.  0, or -errno after saying what failed. */
+TD_CHECK int shape_make(struct shape *s, struct testenv *t);
+
+/* Fill the free clusters of the (closed) disk's file with noise.  Says how many. */
+TD_CHECK int shape_scribble(struct shape *s, struct testenv *t, unsigned *ret_count);
+
+static inline struct layer *shape_top(struct shape *s)
+{
+	return &s->layer[s->nr - 1];
+}
+
+/* Run a shell command in dir; its output is shown only if it fails.  0 or -EIO. */
+TD_CHECK int shape_sh(const char *dir, const char *fmt, ...) TD_PRINTF(2, 3);
+
+#endif
