@@ -47,7 +47,7 @@ static enum td_req_op request_op(enum nbd_cmd cmd)
 	}
 }
 
-static void submit(struct nbd_job *job)
+static void prepare(struct nbd_job *job)
 {
 	const struct nbd_request *q = &job->wire;
 	struct td_req *req = &job->req;
@@ -60,7 +60,6 @@ static void submit(struct nbd_job *job)
 		req->iov = td_iov_buf(&job->vec, job->buf, q->len);
 	job->nr_extents = 0;
 	req->done = nbd_req_done;
-	td_vbd_submit(job->conn->server->e.vbd, req);
 }
 
 /* ---- one request ---- */
@@ -102,10 +101,11 @@ static bool start_job(struct nbd_job *job)
 		c->filling = job;
 		c->filled = 0;
 	} else if (job->wire.cmd == NBD_CMD_CACHE) {
-		nbd_reply_ok(
-			job); /* a hint: what is read again soon is the page cache's and the drivers' business */
+		/* A hint: what is read again soon is the page cache's and the drivers' business. */
+		nbd_reply_ok(job);
 	} else {
-		submit(job);
+		prepare(job);
+		td_vbd_submit(c->server->e.vbd, &job->req);
 	}
 	return true;
 }
@@ -166,7 +166,8 @@ static void payload_arrived(struct nbd_conn *c, size_t len)
 	if (c->filled < job->wire.len)
 		return;
 	c->filling = NULL;
-	submit(job);
+	prepare(job);
+	td_vbd_submit(c->server->e.vbd, &job->req);
 }
 
 static bool step_filling(struct nbd_conn *c)
@@ -190,41 +191,29 @@ static bool step_draining(struct nbd_conn *c)
 	return n > 0;
 }
 
-static bool step_request(struct nbd_conn *c)
-{
-	if (c->held)
-		return start_job(c->held);
-	if (c->draining > 0)
-		return step_draining(c);
-	if (c->filling)
-		return step_filling(c);
-	return step_header(c);
-}
-
-static bool step(struct nbd_conn *c)
-{
-	switch (c->phase) {
-	case NBD_HELLO:
-		return nbd_step_hello(c);
-	case NBD_OPTIONS:
-		return nbd_step_option(c);
-	case NBD_TRANSMIT:
-		return step_request(c);
-	case NBD_ENDING:
-	case NBD_DEAD:
-		break;
-	}
-	return false;
-}
-
 unsigned nbd_progress(struct nbd_conn *c)
 {
 	unsigned nr = 0;
+	bool more = true;
 
 	if (c->full && c->nr_jobs <= NBD_RESUME_JOBS)
 		c->full = false;
-	while (step(c))
-		nr++;
+	for (; more; nr += more) {
+		if (c->phase == NBD_HELLO)
+			more = nbd_step_hello(c);
+		else if (c->phase == NBD_OPTIONS)
+			more = nbd_step_option(c);
+		else if (c->phase != NBD_TRANSMIT)
+			more = false;
+		else if (c->held)
+			more = start_job(c->held);
+		else if (c->draining > 0)
+			more = step_draining(c);
+		else if (c->filling)
+			more = step_filling(c);
+		else
+			more = step_header(c);
+	}
 	return nr;
 }
 
@@ -281,24 +270,25 @@ static ssize_t receive(struct nbd_conn *c)
 	return n;
 }
 
-void nbd_receive(struct nbd_conn *c)
+void nbd_conn_event(struct td_watch *w, uint32_t epoll_events)
 {
-	ssize_t n;
+	struct nbd_conn *c = td_container_of(w, struct nbd_conn, watch);
+	ssize_t n = -EAGAIN;
 
-	if (!nbd_wants_input(c))
-		return;
-	n = receive(c);
-	if (n == -EAGAIN || n == -EINTR)
-		return;
-	if (n < 0) {
-		nbd_conn_drop(c);
-		return;
-	}
-	if (n == 0) {
+	nbd_conn_touch(c);
+	if (epoll_events & EPOLLOUT)
+		c->blocked = false;
+	if (!(epoll_events & EPOLLIN) && (epoll_events & (EPOLLHUP | EPOLLERR)))
+		n = -ECONNRESET;
+	else if ((epoll_events & EPOLLIN) && nbd_wants_input(c))
+		n = receive(c);
+	if (n > 0) {
+		c->progress_ns = td_loop_now(c->server->loop);
+		c->server->e.bytes_in += (uint64_t)n;
+		td_ignore((int)nbd_progress(c)); /* how many: only the hook needs to know */
+	} else if (n == 0) {
 		nbd_conn_end(c);
-		return;
+	} else if (n != -EAGAIN && n != -EINTR) {
+		nbd_conn_drop(c);
 	}
-	c->progress_ns = td_loop_now(c->server->loop);
-	c->server->e.bytes_in += (uint64_t)n;
-	td_ignore((int)nbd_progress(c)); /* how many: only the hook needs to know */
 }

@@ -90,19 +90,6 @@ static unsigned server_turn(struct td_hook *h)
 	return nr;
 }
 
-static void conn_event(struct td_watch *w, uint32_t events)
-{
-	struct nbd_conn *c = td_container_of(w, struct nbd_conn, watch);
-
-	if (events & EPOLLOUT)
-		c->blocked = false;
-	if (events & EPOLLIN)
-		nbd_receive(c);
-	else if (events & (EPOLLHUP | EPOLLERR))
-		nbd_conn_drop(c);
-	nbd_conn_touch(c);
-}
-
 static void handshake_timeout(struct td_timer *t)
 {
 	nbd_conn_drop(td_container_of(t, struct nbd_conn, timer));
@@ -125,7 +112,7 @@ static struct nbd_conn *conn_alloc(struct nbd_server *s)
 		return NULL;
 	}
 	c->server = s;
-	c->watch.fn = conn_event;
+	c->watch.fn = nbd_conn_event;
 	c->timer.fn = handshake_timeout;
 	c->progress_ns = td_loop_now(s->loop);
 	STAILQ_INIT(&c->out);

@@ -24,30 +24,6 @@ static int run_trim(struct td_image *im, const struct td_req *req)
 	return req->flags & TD_FUA ? td_image_flush(im) : 0;
 }
 
-static int run_op(struct td_image *im, struct td_req *req)
-{
-	if (req->len == 0 && req->op != TD_REQ_FLUSH)
-		return req->op == TD_REQ_EXTENT || req->off > im->size ? -EINVAL : 0;
-
-	switch (req->op) {
-	case TD_REQ_READ:
-		return td_image_preadv(im, req->off, &req->iov, 0);
-	case TD_REQ_WRITE:
-		return td_image_pwritev(im, req->off, &req->iov, req->flags & TD_FUA);
-	case TD_REQ_FLUSH:
-		return im->read_only ? 0 : td_image_flush(im);
-	case TD_REQ_TRIM:
-		return run_trim(im, req);
-	case TD_REQ_ZERO:
-		return td_image_zero(im, req->off, req->len, req->flags & (TD_FUA | TD_MAY_UNMAP | TD_FAST));
-	case TD_REQ_EXTENT:
-		return td_image_extent(im, req->off, req->len, &req->extent);
-	case TD_REQ_OPS:
-		break;
-	}
-	return -EINVAL;
-}
-
 static const char *const op_names[TD_REQ_OPS] = { "read", "write", "flush", "trim", "zero", "extent" };
 
 const char *td_req_op_name(enum td_req_op op)
@@ -127,29 +103,68 @@ static void one_more(struct td_vbd *vbd)
 	vbd->stats.max_in_flight = TD_MAX(vbd->stats.max_in_flight, vbd->stats.in_flight);
 }
 
-/* A coroutine that has finished its request goes on with one that waits: no new stack, and their order is kept. */
-static void request_main(void *arg)
+/* The request is answered; the next one for this coroutine, so that no new stack is needed and their order is kept. */
+static struct td_req *next_after(struct td_req *req, int result)
 {
-	struct td_req *req = arg;
 	struct td_vbd *vbd = req->vbd;
 
-	do {
-		finish(vbd, req, run_op(vbd->image, req));
-		vbd->stats.in_flight--;
-		req = take_waiting(vbd);
-		if (req)
-			one_more(vbd);
-	} while (req);
-	if (vbd->stats.in_flight == 0)
+	finish(vbd, req, result);
+	vbd->stats.in_flight--;
+	req = take_waiting(vbd);
+	if (req)
+		one_more(vbd);
+	else if (vbd->stats.in_flight == 0)
 		td_waitq_wake_all(&vbd->drained);
+	return req;
+}
+
+/* Nothing to transfer: fine anywhere up to the end, but there is no answer to "what is there?". */
+static int serve_empty(const struct td_image *im, const struct td_req *req)
+{
+	return req->op == TD_REQ_EXTENT || req->off > im->size ? -EINVAL : 0;
+}
+
+/* The body of a request's coroutine. */
+static void serve(void *arg)
+{
+	for (struct td_req *req = arg; req;) {
+		struct td_image *im = req->vbd->image;
+		int r = -EINVAL;
+
+		if (req->len == 0 && req->op != TD_REQ_FLUSH) {
+			req = next_after(req, serve_empty(im, req));
+			continue;
+		}
+		switch (req->op) {
+		case TD_REQ_READ:
+			r = td_image_preadv(im, req->off, &req->iov, 0);
+			break;
+		case TD_REQ_WRITE:
+			r = td_image_pwritev(im, req->off, &req->iov, req->flags & TD_FUA);
+			break;
+		case TD_REQ_FLUSH:
+			r = im->read_only ? 0 : td_image_flush(im);
+			break;
+		case TD_REQ_TRIM:
+			r = run_trim(im, req);
+			break;
+		case TD_REQ_ZERO:
+			r = td_image_zero(im, req->off, req->len,
+					  req->flags & (TD_FUA | TD_MAY_UNMAP | TD_FAST));
+			break;
+		case TD_REQ_EXTENT:
+			r = td_image_extent(im, req->off, req->len, &req->extent);
+			break;
+		case TD_REQ_OPS:
+			break;
+		}
+		req = next_after(req, r);
+	}
 }
 
 /* Without a stack the request waits for one of those in flight to go on with it. */
-static void start(struct td_vbd *vbd, struct td_req *req)
+static void no_stack(struct td_vbd *vbd, struct td_req *req)
 {
-	one_more(vbd);
-	if (td_co_start(request_main, req) == 0)
-		return;
 	vbd->stats.in_flight--;
 	if (vbd->stats.in_flight > 0)
 		put_waiting(vbd, req);
@@ -162,8 +177,11 @@ void vbd_start_waiting(struct td_vbd *vbd)
 	unsigned nr = vbd->stats.waiting; /* once each, even if they have to wait again */
 	struct td_req *req;
 
-	while (nr-- > 0 && (req = take_waiting(vbd)))
-		start(vbd, req);
+	while (nr-- > 0 && (req = take_waiting(vbd))) {
+		one_more(vbd);
+		if (td_co_start(serve, req) < 0)
+			no_stack(vbd, req);
+	}
 }
 
 void vbd_fail_waiting(struct td_vbd *vbd, int result)
@@ -184,12 +202,15 @@ void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
 	if (req->op == TD_REQ_READ || req->op == TD_REQ_WRITE)
 		req->len = req->iov.len;
 
-	if (vbd->state == TD_VBD_CLOSED)
+	if (vbd->state == TD_VBD_CLOSED) {
 		finish(vbd, req, -ESHUTDOWN);
-	else if (!may_run(vbd) || !TAILQ_EMPTY(&vbd->waiting))
+	} else if (!may_run(vbd) || !TAILQ_EMPTY(&vbd->waiting)) {
 		put_waiting(vbd, req);
-	else
-		start(vbd, req);
+	} else {
+		one_more(vbd);
+		if (td_co_start(serve, req) < 0)
+			no_stack(vbd, req);
+	}
 }
 
 /* Only what is there now: done() may submit requests that finish at once, and others want their turn. */

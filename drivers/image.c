@@ -47,6 +47,12 @@ static void image_grow(struct td_image *im, uint64_t off, uint64_t len)
 		im->size = off + len;
 }
 
+/* Most requests: not empty, and the driver can take them as they are. */
+static bool fits_one(const struct td_image *im, uint64_t len)
+{
+	return len > 0 && (im->limits.max_transfer == 0 || len <= im->limits.max_transfer);
+}
+
 /* In pieces that the driver can take. */
 static int transfer(struct td_image *im, data_fn *fn, uint64_t off, const struct td_iov *iov, unsigned flags)
 {
@@ -77,11 +83,15 @@ int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov,
 	if (inside < iov->len && (flags & TD_EXACT))
 		return -EUCLEAN;
 	image_enter(im);
-	part = td_iov_slice(iov, 0, inside);
-	r = transfer(im, im->drv->preadv, off, &part, flags);
-	if (r == 0) {
+	if (inside == iov->len && fits_one(im, inside)) {
+		r = TD_MIN(im->drv->preadv(im, off, iov, flags), 0);
+	} else {
+		part = td_iov_slice(iov, 0, inside);
+		r = transfer(im, im->drv->preadv, off, &part, flags);
 		part = td_iov_slice(iov, inside, iov->len - inside);
 		td_iov_zero(&part);
+	}
+	if (r == 0) {
 		im->stats.reads++;
 		im->stats.read_bytes += iov->len;
 	}

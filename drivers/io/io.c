@@ -15,25 +15,19 @@
 #define RETRIES_AT_ONCE 8
 #define RETRY_WAIT_NS   1000000
 
-/* Queue it, sleep until it is done.  The loop's hook submits it with all others of this turn. */
-static int64_t run_once(struct td_engine *e, struct td_io *io)
+/*
+ * Queue it, sleep until it is done.  The loop's hook submits it with all others of this turn.  EAGAIN says that the
+ * kernel is short of something: after a few tries wait for it, not spin for it.
+ */
+static int64_t run(struct td_engine *e, struct td_io *io)
 {
 	io->co = td_co_self();
 	assert(io->co);
-	STAILQ_INSERT_TAIL(&e->queue, io, link);
-	td_co_yield();
-	return io->result;
-}
-
-/* EAGAIN says that the kernel is short of something: after a few tries wait for it, not spin for it. */
-static int64_t run(struct td_engine *e, struct td_io *io)
-{
-	int64_t r;
-
 	for (unsigned tries = 1;; tries++) {
-		r = run_once(e, io);
-		if (r != -EAGAIN && r != -EINTR)
-			return r;
+		STAILQ_INSERT_TAIL(&e->queue, io, link);
+		td_co_yield();
+		if (io->result != -EAGAIN && io->result != -EINTR)
+			return io->result;
 		if (tries >= RETRIES_AT_ONCE)
 			td_loop_sleep(e->loop, RETRY_WAIT_NS);
 	}
@@ -41,29 +35,28 @@ static int64_t run(struct td_engine *e, struct td_io *io)
 
 /* What the next call moves: the window's own array where that will do, else a copy with its ends cut. */
 struct span {
-	const struct iovec *vec;
-	unsigned nr;
-	uint64_t len;
 	struct iovec *heap;
 	struct iovec small[NR_SMALL];
 };
 
-/* The window's first byte must be in its first entry, as td_iov_slice() leaves it: then s->len is not 0. */
-static int span_init(struct span *s, const struct td_iov *window)
+/*
+ * Let io move as much of [done, iov->len) as one call can take.  A window's first byte must be in its first entry, as
+ * td_iov_slice() leaves it: then io->len is not 0.
+ */
+static int span_begin(struct span *s, struct td_io *io, const struct td_iov *iov, uint64_t done)
 {
-	uint64_t end = window->skip + window->len, sum = 0;
-	struct td_iov part = *window;
+	struct td_iov window = td_iov_slice(iov, done, iov->len - done);
+	uint64_t end = window.skip + window.len, sum = 0;
 	struct iovec *out;
 	unsigned nr;
 
-	for (nr = 0; nr < IOV_MAX && nr < window->nr && sum < end; nr++)
-		sum += window->vec[nr].iov_len;
-	part.len = TD_MIN(sum, end) - window->skip;
-	s->vec = window->vec;
-	s->nr = nr;
-	s->len = part.len;
+	for (nr = 0; nr < IOV_MAX && nr < window.nr && sum < end; nr++)
+		sum += window.vec[nr].iov_len;
 	s->heap = NULL;
-	if (window->skip == 0 && sum <= end)
+	window.len = io->len = TD_MIN(sum, end) - window.skip;
+	io->vec = window.vec;
+	io->nr = nr;
+	if (window.skip == 0 && sum <= end)
 		return 0;
 	if (nr > NR_SMALL) {
 		s->heap = malloc(nr * sizeof(*s->heap));
@@ -71,33 +64,16 @@ static int span_init(struct span *s, const struct td_iov *window)
 			return -ENOMEM;
 	}
 	out = s->heap ? s->heap : s->small;
-	s->nr = (unsigned)td_iov_fill(&part, out, nr); /* no more pieces than entries */
-	s->vec = out;
+	io->nr = (unsigned)td_iov_fill(&window, out, nr); /* no more pieces than entries */
+	io->vec = out;
 	return 0;
 }
 
-/* One call for as much of [done, iov->len) as one call can take.  Returns bytes; *ret_asked is what was
- * wanted. */
-static int64_t transfer(struct td_engine *e, struct td_io *io, const struct td_iov *iov, uint64_t done,
-			uint64_t *ret_asked)
+/* Bytes moved, as far as they can be believed; or -errno. */
+static int64_t span_end(struct span *s, const struct td_io *io, int64_t moved)
 {
-	struct td_iov rest = td_iov_slice(iov, done, iov->len - done);
-	struct span s;
-	int64_t r = span_init(&s, &rest);
-
-	if (r < 0)
-		return r;
-	io->vec = s.vec;
-	io->nr = s.nr;
-	io->len = s.len;
-	r = run(e, io);
-	io->vec = NULL; /* s ends here */
-	free(s.heap);
-	if (r > (int64_t)s.len)
-		return -EIO; /* more than was asked for: not to be believed */
-	if (r >= 0)
-		*ret_asked = s.len;
-	return r;
+	free(s->heap);
+	return moved > (int64_t)io->len ? -EIO : moved;
 }
 
 /*
@@ -113,16 +89,19 @@ static bool is_end_of_file(int fd, uint64_t off)
 
 int64_t td_io_readv(struct td_engine *e, int fd, uint64_t off, const struct td_iov *iov)
 {
-	uint64_t done = 0, asked = 0;
+	uint64_t done = 0;
+	struct span s;
 
 	while (done < iov->len) {
 		struct td_io io = { .op = TD_IO_READ, .fd = fd, .off = off + done };
-		int64_t r = transfer(e, &io, iov, done, &asked);
+		int64_t r = span_begin(&s, &io, iov, done);
 
+		if (r == 0)
+			r = span_end(&s, &io, run(e, &io));
 		if (r < 0)
 			return r;
 		done += (uint64_t)r;
-		if (r == 0 || ((uint64_t)r < asked && is_end_of_file(fd, off + done)))
+		if (r == 0 || ((uint64_t)r < io.len && is_end_of_file(fd, off + done)))
 			break;
 	}
 	return (int64_t)done;
@@ -130,12 +109,15 @@ int64_t td_io_readv(struct td_engine *e, int fd, uint64_t off, const struct td_i
 
 int td_io_writev(struct td_engine *e, int fd, uint64_t off, const struct td_iov *iov)
 {
-	uint64_t done = 0, asked = 0;
+	uint64_t done = 0;
+	struct span s;
 
 	while (done < iov->len) {
 		struct td_io io = { .op = TD_IO_WRITE, .fd = fd, .off = off + done };
-		int64_t r = transfer(e, &io, iov, done, &asked);
+		int64_t r = span_begin(&s, &io, iov, done);
 
+		if (r == 0)
+			r = span_end(&s, &io, run(e, &io));
 		if (r < 0)
 			return (int)r;
 		if (r == 0)

@@ -123,10 +123,12 @@ int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *i
 	(void)flags; /* EXACT: a disk has no end of file inside its size */
 	td_range_lock(&q->ranges, &range, guest_off, iov->len, TD_RANGE_SHARED);
 	r = qcow2_map(q, guest_off, iov->len, &e);
-	if (r == 0 && e.len == iov->len)
-		r = qcow2_read_extent(q, guest_off, &e, iov);
-	else if (r == 0)
+	if (r == 0 && e.len < iov->len)
 		r = read_parts(q, guest_off, iov);
+	else if (r == 0 && e.kind == QCOW2_DATA) /* straight on: this is most of what a disk does */
+		r = td_image_preadv(q->child, e.host_off, iov, 0);
+	else if (r == 0)
+		r = qcow2_read_extent(q, guest_off, &e, iov);
 	td_range_unlock(&q->ranges, &range);
 	return r;
 }
