@@ -35,7 +35,7 @@ libs=-lz
 if grep -q '^#define HAVE_ZSTD 1' config.h; then
 	libs="$libs -lzstd"
 fi
-for f in "$src"/formats/*.c "$src/drivers/rt/err.c"; do
+for f in "$src"/formats/*.c; do
 	# shellcheck disable=SC2086 # flags are words
 	"$clang" $flags -fsanitize=fuzzer-no-link -c -o "$tmp/$(basename "$f" .c).o" "$f"
 done
