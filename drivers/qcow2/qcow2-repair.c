@@ -7,33 +7,69 @@
  * Anything that breaks the format, or a cluster that says it is owned alone and is not, ends it with -EUCLEAN: that
  * is for check to repair, with a human looking.
  *
- * Memory: four bytes for each cluster of the file, touched only where the file is used.
+ * Memory: four bytes for each cluster of the file, in pages that are made where something is counted: a file may be
+ * terabytes long and hold nothing.
  */
 #include "qcow2-int.h"
 
 #define READ_BYTES (64u << 10)
-#define OWNED      0x80000000u /* an entry says that it is the only one to point here */
+#define OWNED      0x80000000u  /* an entry says that it is the only one to point here */
+#define PAGE       64u          /* counts */
+#define SNAP_BYTES (1ull << 30) /* of all snapshots' L1 tables, read one after the other */
 
 struct counts {
 	struct qcow2 *q;
 	uint64_t nr; /* clusters of the file */
-	uint32_t *count;
+	uint32_t **page;
 };
+
+static uint64_t nr_pages(const struct counts *n)
+{
+	return td_div_up(n->nr, PAGE);
+}
 
 static uint32_t count_of(const struct counts *n, uint64_t cluster)
 {
-	return cluster < n->nr ? n->count[cluster] & ~OWNED : 0;
+	if (cluster >= n->nr || !n->page[cluster / PAGE])
+		return 0;
+	return n->page[cluster / PAGE][cluster % PAGE] & ~OWNED;
 }
 
 static int count_cluster(struct counts *n, uint64_t cluster, bool owned)
 {
-	if (cluster >= n->nr || (n->count[cluster] & ~OWNED) == ~OWNED)
+	uint32_t **page, *count;
+
+	if (cluster >= n->nr)
 		return -EUCLEAN;
-	n->count[cluster]++;
+	page = &n->page[cluster / PAGE];
+	if (!*page)
+		*page = calloc(PAGE, sizeof(**page));
+	if (!*page)
+		return -ENOMEM;
+	count = &(*page)[cluster % PAGE];
+	if ((*count & ~OWNED) == ~OWNED)
+		return -EUCLEAN;
+	++*count;
 	if (owned)
-		n->count[cluster] |= OWNED;
+		*count |= OWNED;
 	/* Two pointers, one of which would be written through in place: the other's data would go. */
-	return n->count[cluster] > (OWNED | 1) ? -EUCLEAN : 0;
+	return *count > (OWNED | 1) ? -EUCLEAN : 0;
+}
+
+static int counts_init(struct counts *n, struct qcow2 *q)
+{
+	/* No refcount table could count what lies behind max_host. */
+	*n = (struct counts){ .q = q };
+	n->nr = td_div_up(TD_MIN(q->child->size, q->g.max_host), q->g.cluster_size);
+	n->page = calloc(nr_pages(n) + 1, sizeof(*n->page));
+	return n->page ? 0 : -ENOMEM;
+}
+
+static void counts_done(struct counts *n)
+{
+	for (uint64_t i = 0; n->page && i < nr_pages(n); i++)
+		free(n->page[i]);
+	free(n->page);
 }
 
 static int count_area(struct counts *n, uint64_t host_off, uint64_t len)
@@ -80,23 +116,33 @@ static int count_l2_table(struct counts *n, uint64_t host_off, bool active, uint
 	return r;
 }
 
+/* Each table once: one that a damaged L1 names a million times would be read a million times. */
+static int count_l1_entry(struct counts *n, uint64_t raw, bool active, struct qcow2_set *seen, uint8_t *buf,
+			  size_t len)
+{
+	const struct qcow2 *q = n->q;
+	struct qcow2_l1e e;
+	int r = qcow2_l1e_decode(&q->g, raw, &e);
+
+	if (r < 0 || !e.present)
+		return r;
+	r = qcow2_set_add(seen, e.host_off >> q->g.cluster_bits);
+	if (r <= 0)
+		return r < 0 ? r : -EUCLEAN;
+	r = count_cluster(n, e.host_off >> q->g.cluster_bits, active && e.copied);
+	return r < 0 ? r : count_l2_table(n, e.host_off, active, buf, len);
+}
+
 static int count_l1(struct counts *n, const struct qcow2_table *l1, bool active)
 {
-	struct qcow2 *q = n->q;
-	size_t len = TD_MIN(q->g.cluster_size, (uint64_t)READ_BYTES);
+	size_t len = TD_MIN(n->q->g.cluster_size, (uint64_t)READ_BYTES);
 	uint8_t *buf = td_buf_alloc(len);
+	struct qcow2_set seen = { 0 };
 	int r = buf ? count_area(n, l1->host_off, l1->nr * sizeof(uint64_t)) : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && i < l1->nr; i++) {
-		struct qcow2_l1e e;
-
-		r = qcow2_l1e_decode(&q->g, qcow2_table_get(l1, i), &e);
-		if (r < 0 || !e.present)
-			continue;
-		r = count_cluster(n, e.host_off >> q->g.cluster_bits, active && e.copied);
-		if (r == 0)
-			r = count_l2_table(n, e.host_off, active, buf, len);
-	}
+	for (size_t i = 0; r == 0 && i < l1->nr; i++)
+		r = count_l1_entry(n, qcow2_table_get(l1, i), active, &seen, buf, len);
+	qcow2_set_done(&seen);
 	if (buf)
 		td_buf_free(buf, len);
 	return r;
@@ -106,7 +152,12 @@ static int count_snapshots(struct counts *n)
 {
 	struct qcow2 *q = n->q;
 	int r = count_area(n, q->h.snapshots_off, q->snap_table_len);
+	uint64_t bytes = 0;
 
+	for (uint32_t i = 0; i < q->nr_snaps; i++)
+		bytes += q->snaps[i].l1_size * sizeof(uint64_t);
+	if (bytes > SNAP_BYTES)
+		return -EFBIG;
 	for (uint32_t i = 0; r == 0 && i < q->nr_snaps; i++) {
 		struct qcow2_table l1;
 
@@ -198,6 +249,8 @@ static int store_new_regions(struct counts *n)
 	int r = 0;
 
 	for (uint64_t c = 0; r == 0 && c < n->nr; c++) {
+		if (!n->page[c / PAGE])
+			c |= PAGE - 1; /* nothing in all of it */
 		if (count_of(n, c) == 0)
 			continue;
 		while (r == 0 && !qcow2_refs_has_block(q, c)) {
@@ -230,19 +283,16 @@ static int store_all(struct counts *n)
 
 int qcow2_repair(struct qcow2 *q, struct td_err *ret_err)
 {
-	struct counts n = { .q = q, .nr = td_div_up(q->child->size, q->g.cluster_size) };
 	struct qcow2_header h;
-	int r;
+	struct counts n;
+	int r = counts_init(&n, q);
 
-	if (n.nr > SIZE_MAX / sizeof(n.count[0]))
-		return td_err_set(ret_err, -EFBIG, "%s: too large to count its clusters", q->im->name);
-	n.count = calloc(n.nr, sizeof(n.count[0]));
-	if (!n.count)
-		return td_err_set(ret_err, -ENOMEM, "%s: no memory to count its clusters", q->im->name);
+	if (r < 0)
+		return td_err_set(ret_err, r, "%s: no memory to count its clusters", q->im->name);
 	r = count_all(&n);
 	if (r == 0)
 		r = store_all(&n);
-	free(n.count);
+	counts_done(&n);
 	h = q->h;
 	h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 	if (r == 0)
