@@ -65,6 +65,9 @@ int qcow2_frees_reap(struct qcow2 *q)
 	struct qcow2_free_chunk *c;
 	int r = 0;
 
+	/* Whether somebody else names them too is not known of a broken image: nothing is punched out of it. */
+	if (q->im->frozen)
+		return -EIO;
 	if (q->reaping)
 		return 0;
 	q->reaping = true;
