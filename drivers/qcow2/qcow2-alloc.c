@@ -26,7 +26,7 @@ static int take_run(struct qcow2 *q, uint64_t first, uint64_t limit, uint64_t wa
 		c++;
 	while (nr < want && c + nr < limit &&
 	       qcow2_refcount_get(&q->g, s->data, idx + (c + nr - first)) == 0) {
-		if (qcow2_set_has(&q->meta, c + nr))
+		if (qcow2_overlap_has(q, c + nr))
 			return qcow2_corrupt(q);
 		nr++;
 	}

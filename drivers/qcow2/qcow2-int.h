@@ -120,6 +120,9 @@ TD_CO TD_CHECK int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err);
 TD_CHECK int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len); /* 0, -ENOMEM */
 void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len);
 
+/* Does this cluster hold metadata? */
+bool qcow2_overlap_has(const struct qcow2 *q, uint64_t cluster);
+
 /* May guest data lie there?  It starts inside the file and touches no metadata. */
 bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t len);
 
@@ -160,6 +163,11 @@ struct qcow2_keeper {
 	struct td_waitq asleep, idle; /* it; who waits for it */
 };
 
+/* Clusters first..last. */
+struct qcow2_area {
+	uint64_t first, last;
+};
+
 struct qcow2_committer;
 struct qcow2_packed;
 
@@ -182,6 +190,8 @@ struct qcow2 {
 	struct qcow2_set meta;
 	uint32_t nr_snaps;
 	struct qcow2_snap *snaps;
+	struct qcow2_area *snap_areas; /* their L1 tables, in order */
+	uint32_t nr_snap_areas;
 	uint64_t snap_table_len;
 
 	struct td_ranges ranges;

@@ -5,6 +5,8 @@
  * write through a broken table must not destroy the tables.
  *
  * A hash set of cluster numbers: its size follows the metadata (some hundred entries a terabyte), not the disk.
+ *
+ * The snapshots' L1 tables are kept as areas beside it: 65536 of 32 MiB each are a few bytes in an image that lies.
  */
 #include "qcow2-int.h"
 
@@ -114,6 +116,27 @@ void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len)
 		qcow2_set_del(&q->meta, at >> q->g.cluster_bits);
 }
 
+/* Does a snapshot's L1 table touch [first, last]?  They are in order and do not overlap. */
+static bool snap_touches(const struct qcow2 *q, uint64_t first, uint64_t last)
+{
+	uint32_t lo = 0, hi = q->nr_snap_areas;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (q->snap_areas[mid].last < first)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < q->nr_snap_areas && q->snap_areas[lo].first <= last;
+}
+
+bool qcow2_overlap_has(const struct qcow2 *q, uint64_t cluster)
+{
+	return qcow2_set_has(&q->meta, cluster) || snap_touches(q, cluster, cluster);
+}
+
 bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t len)
 {
 	uint64_t first = host_off >> q->g.cluster_bits;
@@ -124,7 +147,20 @@ bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t le
 	for (uint64_t c = first; c <= last; c++)
 		if (qcow2_set_has(&q->meta, c))
 			return false;
-	return true;
+	return !snap_touches(q, first, last);
+}
+
+/* Reading does no harm, and check wants to see it. */
+static bool bears_overlaps(const struct qcow2 *q)
+{
+	return q->im->read_only || (q->im->flags & TD_OPEN_CHECK);
+}
+
+static int refuse(const struct qcow2 *q, const char *what, uint64_t host_off, struct td_err *ret_err)
+{
+	return td_err_set(ret_err, -EUCLEAN,
+			  "%s: %s at offset %#llx overlaps other metadata; open it read-only, or check it",
+			  q->im->name, what, (unsigned long long)host_off);
 }
 
 static int claim(struct qcow2 *q, const char *what, uint64_t host_off, uint64_t len, struct td_err *ret_err)
@@ -134,33 +170,37 @@ static int claim(struct qcow2 *q, const char *what, uint64_t host_off, uint64_t 
 
 	if (r < 0)
 		return td_err_set(ret_err, r, "%s: no memory for the map of its metadata", q->im->name);
-	/* Reading does no harm, and check wants to see it. */
-	if (!all_new && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
-		return td_err_set(
-			ret_err, -EUCLEAN,
-			"%s: %s at offset %#llx overlaps other metadata; open it read-only, or check it",
-			q->im->name, what, (unsigned long long)host_off);
-	return 0;
+	return !all_new && !bears_overlaps(q) ? refuse(q, what, host_off, ret_err) : 0;
 }
 
 /* A damaged entry is no reason to refuse the whole disk: it is met, and answered, when a request needs it. */
+static bool l2_table_at(const struct qcow2 *q, size_t i, struct qcow2_l1e *ret)
+{
+	return qcow2_l1e_decode(&q->g, qcow2_table_get(&q->l1, i), ret) == 0 && ret->present;
+}
+
 static int claim_l2_tables(struct qcow2 *q, struct td_err *ret_err)
 {
-	for (size_t i = 0; i < q->l1.nr; i++) {
-		struct qcow2_l1e e;
-		int r;
+	struct qcow2_l1e e;
+	int r = 0;
 
-		if (qcow2_l1e_decode(&q->g, qcow2_table_get(&q->l1, i), &e) < 0 || !e.present)
+	/*
+	 * First against everything else, those that are shared too: a write replaces a shared table and gives the old
+	 * one back, and that must not be the refcounts.
+	 */
+	for (size_t i = 0; !bears_overlaps(q) && i < q->l1.nr; i++)
+		if (l2_table_at(q, i, &e) && qcow2_overlap_has(q, e.host_off >> q->g.cluster_bits))
+			return refuse(q, "L2 table", e.host_off, ret_err);
+	for (size_t i = 0; r == 0 && i < q->l1.nr; i++) {
+		if (!l2_table_at(q, i, &e))
 			continue;
 		/* Shared tables of snapshots made by others may well repeat; what is ours alone may not. */
 		if (!e.copied)
 			r = qcow2_overlap_add(q, e.host_off, q->g.cluster_size);
 		else
 			r = claim(q, "L2 table", e.host_off, q->g.cluster_size, ret_err);
-		if (r < 0)
-			return r;
 	}
-	return 0;
+	return r;
 }
 
 static int claim_refcount_blocks(struct qcow2 *q, struct td_err *ret_err)
@@ -178,6 +218,42 @@ static int claim_refcount_blocks(struct qcow2 *q, struct td_err *ret_err)
 	return 0;
 }
 
+static int by_first(const void *a, const void *b)
+{
+	const struct qcow2_area *x = a, *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* The snapshots' L1 tables, in order; against each other and against the clusters known so far. */
+static int claim_snapshots(struct qcow2 *q, struct td_err *ret_err)
+{
+	static const char what[] = "a snapshot's L1 table";
+	struct qcow2_area *a = q->snap_areas;
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < q->nr_snaps; i++) {
+		uint64_t off = q->snaps[i].l1_off, len = (uint64_t)q->snaps[i].l1_size * sizeof(uint64_t);
+
+		if (len > 0)
+			a[nr++] = (struct qcow2_area){ off >> q->g.cluster_bits,
+						       (off + len - 1) >> q->g.cluster_bits };
+	}
+	if (nr > 0)
+		qsort(a, nr, sizeof(*a), by_first);
+	for (uint32_t i = 1; i < nr && !bears_overlaps(q); i++)
+		if (a[i].first <= a[i - 1].last)
+			return refuse(q, what, a[i].first << q->g.cluster_bits, ret_err);
+	q->nr_snap_areas = nr;
+	for (size_t i = 0; i < q->meta.nr_slots && !bears_overlaps(q); i++) {
+		uint64_t cluster = q->meta.slot[i] - 1;
+
+		if (q->meta.slot[i] != 0 && snap_touches(q, cluster, cluster))
+			return refuse(q, what, cluster << q->g.cluster_bits, ret_err);
+	}
+	return 0;
+}
+
 int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
 {
 	int r = claim(q, "header", 0, q->g.cluster_size, ret_err);
@@ -189,11 +265,10 @@ int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
 			  (uint64_t)q->h.reftable_clusters * q->g.cluster_size, ret_err);
 	if (r == 0)
 		r = claim(q, "snapshot table", q->h.snapshots_off, q->snap_table_len, ret_err);
-	for (uint32_t i = 0; r == 0 && i < q->nr_snaps; i++)
-		r = claim(q, "a snapshot's L1 table", q->snaps[i].l1_off,
-			  (uint64_t)q->snaps[i].l1_size * sizeof(uint64_t), ret_err);
 	if (r == 0)
 		r = claim_refcount_blocks(q, ret_err);
+	if (r == 0)
+		r = claim_snapshots(q, ret_err);
 	if (r == 0)
 		r = claim_l2_tables(q, ret_err);
 	return r;

@@ -54,6 +54,9 @@ static int snaps_read(struct qcow2 *q, struct snap_reader *sr)
 
 		if (r == 0)
 			r = qcow2_snapshot_decode(&q->g, sr->buf + sr->pos, sr->have - sr->pos, &s);
+		/* Behind the end of the file nothing was ever written; and it could be terabytes of it. */
+		if (r == 0 && !td_in_range(s.l1_off, (uint64_t)s.l1_size * sizeof(uint64_t), q->child->size))
+			r = -EUCLEAN;
 		if (r < 0)
 			return r;
 		q->snaps[i] = (struct qcow2_snap){ .l1_off = s.l1_off, .l1_size = s.l1_size };
@@ -75,8 +78,9 @@ static int snaps_load(struct qcow2 *q)
 	if (q->h.nr_snapshots == 0)
 		return 0;
 	q->snaps = calloc(q->h.nr_snapshots, sizeof(q->snaps[0]));
+	q->snap_areas = calloc(q->h.nr_snapshots, sizeof(q->snap_areas[0]));
 	sr.buf = td_buf_alloc(SNAP_WINDOW);
-	r = q->snaps && sr.buf ? snaps_read(q, &sr) : -ENOMEM;
+	r = q->snaps && q->snap_areas && sr.buf ? snaps_read(q, &sr) : -ENOMEM;
 	if (sr.buf)
 		td_buf_free(sr.buf, SNAP_WINDOW);
 	return r;
@@ -156,7 +160,9 @@ static void state_done(struct qcow2 *q)
 	qcow2_frees_done(&q->pending);
 	qcow2_frees_done(&q->ready);
 	free(q->snaps);
+	free(q->snap_areas);
 	q->snaps = NULL;
+	q->snap_areas = NULL;
 }
 
 static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)

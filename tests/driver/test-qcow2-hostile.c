@@ -128,6 +128,8 @@ static const struct lie header_lies[] = {
 	{ "extension of 2^32", 116, 0xffffffff, 4, -EUCLEAN, "extension" },
 	{ "backing name of 2^32", 12, 0x200ffffffffull, 8, -EUCLEAN, "backing" },
 	{ "L2 table in the refcount table", L1, QCOW2_COPIED | REFTABLE, 8, -EUCLEAN, "overlaps" },
+	{ "shared L2 table in a refcount block", L1, REFBLOCK, 8, -EUCLEAN, "overlaps" },
+	{ "shared L2 table in L1", L1, L1, 8, -EUCLEAN, "overlaps" },
 	{ "one L2 table twice", L1 + 8, QCOW2_COPIED | L2, 8, -EUCLEAN, "overlaps" },
 	{ "refcount block in L1", REFTABLE, L1, 8, -EUCLEAN, "overlaps" },
 };
@@ -295,6 +297,60 @@ static void a_count_of_zero_for_metadata_is_found_before_it_is_overwritten(void 
 	stop(&f);
 }
 
+struct busy {
+	struct td_image *im;
+	uint64_t off;
+};
+
+static int write_through(void *arg)
+{
+	static char buf[16 * CLUSTER];
+	const struct busy *b = arg;
+
+	td_ignore(td_image_pwrite(b->im, b->off, buf, sizeof(buf), TD_FUA));
+	return 0;
+}
+
+static int trim_and_write(void *arg)
+{
+	struct td_image *im = arg;
+	struct busy b[20];
+	struct td_join j = { 0 };
+	int r = td_image_trim(im, 0, 2 * CLUSTER);
+
+	if (r == 0)
+		r = td_image_flush(im);
+	for (unsigned i = 0; r == 0 && i < TD_NELEMS(b); i++) {
+		b[i] = (struct busy){ im, 2 * MIB + i * 16 * CLUSTER };
+		td_join_start(&j, write_through, &b[i]);
+		td_co_pause();
+	}
+	return r == 0 ? td_join_wait(&j) : r;
+}
+
+/*
+ * Giving clusters back finds that nobody had counted them, while writes are on their way: they leave tables changed
+ * that can never be written, and the disk is closed all the same.
+ */
+static void an_image_that_breaks_while_it_gives_clusters_back_can_be_closed(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	start(&f, "cluster_size=4K");
+	/* Far behind the clusters that the writes get. */
+	patch(f.path, L2, QCOW2_COPIED | 7 * MIB, 8);
+	assert_int_equal(truncate(f.path, 7 * MIB + CLUSTER), 0);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	(void)alarm(20);
+	assert_int_equal(testenv_run(&f.t, trim_and_write, f.im), 0);
+	assert_true(f.im->frozen);
+	td_ignore(test_close(&f.t, f.im)); /* it returns */
+	(void)alarm(0);
+	f.im = NULL;
+	stop(&f);
+}
+
 static void a_dirty_image_gets_right_counts_and_a_clean_bit(void **state)
 {
 	struct fixture f;
@@ -328,6 +384,96 @@ static void a_dirty_image_with_crossed_entries_is_not_repaired(void **state)
 	stop(&f);
 }
 
+/* ---- sizes that cost nothing to write down ---- */
+
+static void a_dirty_image_in_a_huge_file_is_repaired_at_once(void **state)
+{
+	struct fixture f;
+	double began;
+
+	(void)state;
+	start(&f, "cluster_size=512,lazy_refcounts=on");
+	patch(f.path, 72, QCOW2_INCOMPAT_DIRTY, 8);
+	assert_int_equal(truncate(f.path, (off_t)1 << 42), 0);
+	began = now();
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	assert_true(now() - began < 2.0);
+	stop(&f);
+}
+
+/* Version 3 would do as well; L1 of a disk of 128 GiB in clusters of 512 has 32 MiB. */
+static void a_table_that_l1_names_a_million_times_is_no_work(void **state)
+{
+	enum { ENTRIES = 1 << 20 };
+	static uint8_t l1[8 * ENTRIES];
+	const uint64_t table = 64 * MIB;
+	struct fixture f;
+	double began;
+	int fd;
+
+	(void)state;
+	start(&f, "cluster_size=2M,lazy_refcounts=on");
+	patch(f.path, 72, QCOW2_INCOMPAT_DIRTY, 8);
+	patch(f.path, 36, ENTRIES, 4);
+	patch(f.path, 40, 32 * MIB, 8);
+	for (size_t i = 0; i < ENTRIES; i++)
+		td_put_be64(l1 + 8 * i, table);
+	fd = open(f.path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, l1, sizeof(l1), 32 * MIB), (ssize_t)sizeof(l1));
+	assert_int_equal(ftruncate(fd, table + 2 * MIB), 0);
+	assert_int_equal(close(fd), 0);
+	began = now();
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), -EUCLEAN);
+	assert_true(now() - began < 2.0);
+	f.im = NULL;
+	stop(&f);
+}
+
+/* 4096 snapshots, each with an L1 of 32 MiB at its own place, cut: the file's end decides. */
+static void write_snapshots(const char *path, uint64_t at, unsigned nr, uint64_t l1_off, uint64_t step)
+{
+	static uint8_t table[4096 * 40];
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	memset(table, 0, sizeof(table));
+	for (unsigned i = 0; i < nr; i++) {
+		td_put_be64(table + 40 * i, l1_off + i * step);
+		td_put_be32(table + 40 * i + 8, 32 * MIB / 8);
+	}
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, table, 40 * nr, (off_t)at), 40 * (ssize_t)nr);
+	assert_int_equal(close(fd), 0);
+	patch(path, 60, nr, 4);
+	patch(path, 64, at, 8);
+}
+
+static void snapshots_with_terabytes_of_tables_cost_nothing(void **state)
+{
+	static char buf[512];
+	struct fixture f;
+	double began;
+
+	(void)state;
+	start(&f, "cluster_size=512,refcount_bits=1");
+	write_snapshots(f.path, 16 * MIB, 4096, 32 * MIB, 32 * MIB);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), -EUCLEAN);
+	assert_non_null(strstr(f.t.err.msg, "snapshot"));
+	assert_int_equal(test_open(&f.t, &f.im, TD_OPEN_RDONLY, "qcow2:%s", f.path), 0);
+	assert_int_equal(test_close(&f.t, f.im), 0);
+	assert_int_equal(truncate(f.path, (off_t)1 << 38), 0);
+	began = now();
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	assert_int_equal(test_write(&f.t, f.im, 2 * MIB, buf, sizeof(buf), 0), 0);
+	assert_true(now() - began < 2.0);
+	assert_int_equal(test_close(&f.t, f.im), 0);
+	f.im = NULL;
+	write_snapshots(f.path, 16 * MIB, 4096, 32 * MIB, 16 * MIB);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), -EUCLEAN);
+	assert_non_null(strstr(f.t.err.msg, "overlaps"));
+	stop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,8 +483,12 @@ int main(void)
 		cmocka_unit_test(the_corrupt_bit_is_set_and_keeps_writers_out),
 		cmocka_unit_test(who_only_reads_changes_nothing),
 		cmocka_unit_test(a_count_of_zero_for_metadata_is_found_before_it_is_overwritten),
+		cmocka_unit_test(an_image_that_breaks_while_it_gives_clusters_back_can_be_closed),
 		cmocka_unit_test(a_dirty_image_gets_right_counts_and_a_clean_bit),
 		cmocka_unit_test(a_dirty_image_with_crossed_entries_is_not_repaired),
+		cmocka_unit_test(a_dirty_image_in_a_huge_file_is_repaired_at_once),
+		cmocka_unit_test(a_table_that_l1_names_a_million_times_is_no_work),
+		cmocka_unit_test(snapshots_with_terabytes_of_tables_cost_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
