@@ -37,6 +37,20 @@ tests_fuzz_replay_tables_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"tables"'
 tests_fuzz_replay_tables_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_tables_LDADD = $(FUZZ_LIBS)
 
+# Whole images through the driver: it runs on what the driver tests run on.
+check_PROGRAMS += tests/fuzz/replay-image
+TESTS += tests/fuzz/replay-image
+FUZZ_IMAGE_SOURCES = tests/fuzz/fuzz-image.c tests/fuzz/image-input.c tests/fuzz/image-model.c \
+	tests/fuzz/image-seeds.c tests/fuzz/image-input.h tests/fuzz/image-model.h tests/fuzz/image-seeds.h \
+	tests/fuzz/fuzz.h
+FUZZ_IMAGE_LIBS = tests/lib/libtest.a $(DRIVER_LIBS) $(DRIVER_SYSLIBS)
+tests_fuzz_replay_image_SOURCES = tests/fuzz/image-replay.c $(FUZZ_IMAGE_SOURCES)
+tests_fuzz_replay_image_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib
+tests_fuzz_replay_image_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_image_LDADD = $(FUZZ_IMAGE_LIBS)
+
+EXTRA_DIST += tests/fuzz/image-mutator.c
+
 # For long sessions by hand: ./configure --enable-fuzz CC=clang --enable-sanitizers.
 if FUZZ
 FUZZ_TARGETS = \
