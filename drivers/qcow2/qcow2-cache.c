@@ -29,6 +29,7 @@ int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qco
 	TAILQ_INIT(&c->dirty);
 	TAILQ_INIT(&c->unused);
 	c->slice_size = TD_MIN(q->g.cluster_size, (uint64_t)QCOW2_SLICE_MAX);
+	c->slice_bits = (unsigned)__builtin_ctzll(c->slice_size);
 	c->limit =
 		(unsigned)TD_MAX((uint64_t)QCOW2_CACHE_MIN_SLICES, TD_MIN(bytes / c->slice_size, 1ull << 28));
 	while ((1ull << c->hash_bits) < c->limit)
@@ -55,7 +56,7 @@ void qcow2_cache_done(struct qcow2_cache *c)
 
 static struct qcow2_slice **bucket_of(const struct qcow2_cache *c, uint64_t host_off)
 {
-	uint64_t key = host_off / c->slice_size * 0x9e3779b97f4a7c15ull;
+	uint64_t key = (host_off >> c->slice_bits) * 0x9e3779b97f4a7c15ull;
 
 	return &c->hash[c->hash_bits ? key >> (64 - c->hash_bits) : 0];
 }
@@ -242,7 +243,10 @@ struct qcow2_slice *qcow2_cache_peek(struct qcow2_cache *c, uint64_t host_off)
 {
 	struct qcow2_slice *s = find(c, host_off);
 
-	return s && !s->loading ? s : NULL;
+	if (!s || s->loading)
+		return NULL;
+	s->used = true;
+	return s;
 }
 
 void qcow2_cache_remark(struct qcow2_cache *c, struct qcow2_slice *s)

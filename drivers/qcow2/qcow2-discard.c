@@ -69,16 +69,21 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unm
 	return r;
 }
 
+/* An L2 table's span at a time: others get their turn, and what is dropped does not pile up in memory. */
 static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
 {
-	struct td_range range;
-	int r;
+	int r = 0;
 
-	if (start >= end)
-		return 0;
-	td_range_lock(&q->ranges, &range, start, end - start, TD_RANGE_EXCLUSIVE);
-	r = zero_clusters(q, start, end, unmap);
-	td_range_unlock(&q->ranges, &range);
+	for (uint64_t at = start, next; r == 0 && at < end; at = next) {
+		struct td_range range;
+
+		next = TD_MIN(end, at + qcow2_to_table_end(q, at));
+		td_range_lock(&q->ranges, &range, at, next - at, TD_RANGE_EXCLUSIVE);
+		r = zero_clusters(q, at, next, unmap);
+		td_range_unlock(&q->ranges, &range);
+		if (r == 0 && q->pending.nr > QCOW2_FREES_MAX)
+			r = qcow2_commit(q, 0);
+	}
 	return r;
 }
 

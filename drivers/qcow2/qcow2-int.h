@@ -57,7 +57,8 @@ struct qcow2_cache {
 	struct qcow2 *q;
 	qcow2_clean_fn *clean;
 	unsigned clean_flags;
-	size_t slice_size;
+	size_t slice_size; /* 1 << slice_bits */
+	unsigned slice_bits;
 	unsigned limit, nr, nr_dirty;
 	unsigned hash_bits;
 	struct qcow2_slice **hash;

@@ -15,9 +15,15 @@ static uint64_t l1_index(const struct qcow2 *q, uint64_t guest_off)
 	return guest_off >> (q->g.cluster_bits + q->g.l2_bits);
 }
 
+/* log2 of entries in a slice. */
+static unsigned slice_entry_bits(const struct qcow2 *q)
+{
+	return q->l2.slice_bits - 3;
+}
+
 static uint64_t slice_entries(const struct qcow2 *q)
 {
-	return q->l2.slice_size / sizeof(uint64_t);
+	return 1ull << slice_entry_bits(q);
 }
 
 /* Number of the entry inside its table. */
@@ -49,35 +55,45 @@ static int l1_get(const struct qcow2 *q, uint64_t guest_off, struct qcow2_l1e *r
 	return qcow2_l1e_decode(&q->g, qcow2_table_get(&q->l1, idx), ret);
 }
 
+static uint64_t slice_off(const struct qcow2 *q, const struct qcow2_l1e *e, uint64_t guest_off)
+{
+	return e->host_off + (l2_index(q, guest_off) >> slice_entry_bits(q) << q->l2.slice_bits);
+}
+
+static uint64_t in_slice(const struct qcow2 *q, uint64_t guest_off)
+{
+	return l2_index(q, guest_off) & (slice_entries(q) - 1);
+}
+
 /*
- * The slice that maps guest_off, and the entry's place in it.  *ret NULL: there is no L2 table.  While the slice was
- * read its table may have been replaced by a copy of our own; then the copy is what counts.
+ * The slice that maps guest_off, and the entry's place in it.  *ret NULL: there is no L2 table.  While a slice is read
+ * its table may be replaced by a copy of our own; then the copy is what counts, so L1 is looked at until slice and
+ * entry were found in one go.
  */
 static int slice_of(struct qcow2 *q, uint64_t guest_off, struct qcow2_l1e *ret_l1e, struct qcow2_slice **ret,
 		    uint64_t *ret_idx)
 {
-	uint64_t idx = l2_index(q, guest_off);
-	struct qcow2_l1e e, now;
 	struct qcow2_slice *s;
-	int r = l1_get(q, guest_off, &e);
+	struct qcow2_l1e e;
+	int r;
 
-	while (r == 0 && e.present) {
-		r = qcow2_cache_get(&q->l2, e.host_off + idx / slice_entries(q) * q->l2.slice_size, &s);
-		if (r == 0)
-			r = l1_get(q, guest_off, &now);
+	for (;;) {
+		s = NULL;
+		r = l1_get(q, guest_off, &e);
+		if (r < 0 || !e.present)
+			break;
+		s = qcow2_cache_peek(&q->l2, slice_off(q, &e, guest_off));
+		if (s)
+			break;
+		r = qcow2_cache_get(&q->l2, slice_off(q, &e, guest_off), &s);
 		if (r < 0)
-			return r;
-		if (now.present && now.host_off == e.host_off) {
-			*ret_l1e = now;
-			*ret = s;
-			*ret_idx = idx % slice_entries(q);
-			return 0;
-		}
-		e = now;
+			break;
 	}
 	if (r < 0)
 		return r;
-	*ret = NULL;
+	*ret_l1e = e;
+	*ret = s;
+	*ret_idx = in_slice(q, guest_off);
 	return 0;
 }
 
@@ -171,7 +187,6 @@ int qcow2_map_far(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow
 
 bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off)
 {
-	uint64_t idx = l2_index(q, guest_off);
 	struct qcow2_slice *s;
 	struct qcow2_l1e l1e;
 	struct qcow2_l2e e;
@@ -180,9 +195,9 @@ bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off)
 		return true;
 	if (!l1e.present || !l1e.copied)
 		return false;
-	s = qcow2_cache_peek(&q->l2, l1e.host_off + idx / slice_entries(q) * q->l2.slice_size);
+	s = qcow2_cache_peek(&q->l2, slice_off(q, &l1e, guest_off));
 	if (!s ||
-	    qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(s->data + idx % slice_entries(q) * 8), &e) < 0)
+	    qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(s->data + in_slice(q, guest_off) * 8), &e) < 0)
 		return true;
 	return e.kind == QCOW2_DATA && e.copied;
 }

@@ -6,13 +6,16 @@
  */
 #include "qcow2-int.h"
 
+/* Clusters that are looked at, punched and counted down in one go: allocations wait meanwhile. */
+#define PIECE_MAX 1024u
+
 /* How many clusters from the run's start have a refcount of exactly one (*ret_last) or not. */
 static int same_count(struct qcow2 *q, const struct qcow2_free_run *run, bool *ret_last, uint64_t *ret_nr)
 {
 	uint64_t first, count, nr = 1;
 	int r = qcow2_refs_get(q, run->cluster, &first);
 
-	for (; r == 0 && nr < run->nr; nr++) {
+	for (; r == 0 && nr < TD_MIN(run->nr, (uint64_t)PIECE_MAX); nr++) {
 		r = qcow2_refs_get(q, run->cluster + nr, &count);
 		if (r < 0 || (count == 1) != (first == 1))
 			break;

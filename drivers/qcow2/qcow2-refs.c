@@ -17,7 +17,7 @@ static uint64_t region_of(const struct qcow2 *q, uint64_t cluster)
 
 uint64_t qcow2_refs_per_slice(const struct qcow2 *q)
 {
-	return q->refs.slice_size * 8 / q->g.refcount_bits;
+	return 1ull << (q->refs.slice_bits + 3 - q->h.refcount_order);
 }
 
 static int block_of(const struct qcow2 *q, uint64_t cluster, struct qcow2_reftable_entry *ret)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The qcow2 driver where nothing fails: every cluster size and refcount width, what must be kept in an image that others
- * made, what a flush costs, resizing, long chains, a device that is full.
+ * The qcow2 driver where nothing fails: every cluster size and refcount width, what must be kept in an image that
+ * others made, what a flush costs, resizing, long chains, a device that is full.
  */
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Images that lie: each lie is refused, at open by a sentence that names it, or by the request that meets it; quickly; and
- * what cannot be trusted is not written through.
+ * Images that lie: each lie is refused, at open by a sentence that names it, or by the request that meets it; quickly;
+ * and what cannot be trusted is not written through.
  */
 #include <fcntl.h>
 #include <setjmp.h>
