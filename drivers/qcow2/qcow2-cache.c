@@ -34,7 +34,7 @@ int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qco
 		(unsigned)TD_MAX((uint64_t)QCOW2_CACHE_MIN_SLICES, TD_MIN(bytes / c->slice_size, 1ull << 28));
 	while ((1ull << c->hash_bits) < c->limit)
 		c->hash_bits++;
-	c->hash = calloc((size_t)1 << c->hash_bits, sizeof(c->hash[0]));
+	c->hash = calloc((size_t)1 << c->hash_bits, sizeof(struct qcow2_slice *));
 	return c->hash ? 0 : -ENOMEM;
 }
 

@@ -38,8 +38,6 @@ struct qcow2_committer {
 	STAILQ_ENTRY(qcow2_committer) link;
 };
 
-STAILQ_HEAD(committer_list, qcow2_committer);
-
 struct piece {
 	struct qcow2 *q;
 	uint64_t host_off;
@@ -91,7 +89,7 @@ static void stage_done(struct stage *st)
 /* Units come in order of host_off. */
 static void stage_add(struct commit *c, struct stage *st, uint64_t host_off, const void *data, size_t len)
 {
-	struct piece *last = st->nr_pieces > 0 ? &st->piece[st->nr_pieces - 1] : NULL;
+	struct piece *next = st->piece + st->nr_pieces, *last = st->nr_pieces > 0 ? next - 1 : NULL;
 	uint8_t *to = last ? last->buf + last->len : st->buf;
 
 	memcpy(to, data, len);
@@ -99,7 +97,14 @@ static void stage_add(struct commit *c, struct stage *st, uint64_t host_off, con
 		last->len += len;
 		return;
 	}
-	st->piece[st->nr_pieces++] = (struct piece){ .q = c->q, .host_off = host_off, .buf = to, .len = len };
+	st->nr_pieces++;
+	/* Room for every unit was taken by stage_alloc. */
+	*next = (struct piece){ // NOLINT(clang-analyzer-core.NullDereference)
+				.q = c->q,
+				.host_off = host_off,
+				.buf = to,
+				.len = len
+	};
 }
 
 static int by_host_off(const void *a, const void *b)
@@ -113,7 +118,7 @@ static void stage_cache(struct commit *c, struct stage *st, struct qcow2_cache *
 {
 	struct qcow2_slice *s;
 
-	if (!st->buf)
+	if (!st->piece)
 		return;
 	while ((s = TAILQ_FIRST(&cache->dirty)) != NULL) {
 		st->slice[st->nr_slices++] = s;
@@ -127,7 +132,7 @@ static void stage_cache(struct commit *c, struct stage *st, struct qcow2_cache *
 
 static void stage_table(struct commit *c, struct stage *st, struct qcow2_table *t)
 {
-	if (!st->buf)
+	if (!st->piece)
 		return;
 	for (size_t i = 0; i < t->bytes / QCOW2_SECTOR; i++) {
 		size_t at = i * QCOW2_SECTOR;
@@ -320,7 +325,7 @@ static void hand_over(struct qcow2 *q)
 	td_co_wake(next->co);
 }
 
-static void wake_all(struct committer_list *served, const struct qcow2_committer *me, int result)
+static void wake_all(struct qcow2_committers *served, const struct qcow2_committer *me, int result)
 {
 	while (!STAILQ_EMPTY(served)) {
 		struct qcow2_committer *w = STAILQ_FIRST(served);
@@ -335,7 +340,7 @@ static void wake_all(struct committer_list *served, const struct qcow2_committer
 
 static int lead(struct qcow2 *q, const struct qcow2_committer *me)
 {
-	struct committer_list served = STAILQ_HEAD_INITIALIZER(served);
+	struct qcow2_committers served = STAILQ_HEAD_INITIALIZER(served);
 	struct qcow2_committer *w;
 	unsigned flags = 0;
 	int r;

@@ -140,7 +140,7 @@ struct qcow2_free_chunk {
 };
 
 struct qcow2_frees {
-	STAILQ_HEAD(, qcow2_free_chunk) chunks;
+	STAILQ_HEAD(qcow2_free_chunks, qcow2_free_chunk) chunks;
 	size_t nr;    /* runs */
 	size_t spare; /* runs that can be added without memory */
 };
@@ -207,7 +207,7 @@ struct qcow2 {
 	bool reaping;
 
 	bool committing;
-	STAILQ_HEAD(, qcow2_committer) committers; /* wait for the next one */
+	STAILQ_HEAD(qcow2_committers, qcow2_committer) committers; /* wait for the next one */
 	struct qcow2_keeper keeper;
 
 	struct qcow2_packed *packed;

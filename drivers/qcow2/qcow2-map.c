@@ -134,7 +134,7 @@ static bool continues(const struct qcow2_extent *a, const struct qcow2_extent *b
 static int map_slice(const struct qcow2 *q, const struct qcow2_l1e *l1e, const struct qcow2_slice *s,
 		     uint64_t idx, uint64_t guest_off, uint64_t len, struct qcow2_extent *ret)
 {
-	struct qcow2_extent e, more;
+	struct qcow2_extent e = { 0 }, more = { 0 };
 	int r = extent_of(q, l1e, td_get_be64(s->data + idx * 8), guest_off, &e);
 
 	if (r < 0)
@@ -170,7 +170,7 @@ int qcow2_map(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow2_ex
 
 int qcow2_map_far(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow2_extent *ret)
 {
-	struct qcow2_extent e, more;
+	struct qcow2_extent e = { 0 }, more = { 0 };
 	int r = qcow2_map(q, guest_off, len, &e);
 
 	while (r == 0 && e.len < len && e.kind != QCOW2_PACKED &&

@@ -58,8 +58,8 @@ int qcow2_refs_slice(struct qcow2 *q, uint64_t cluster, struct qcow2_slice **ret
 
 int qcow2_refs_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret)
 {
-	struct qcow2_slice *s;
-	uint64_t idx;
+	struct qcow2_slice *s = NULL;
+	uint64_t idx = 0;
 	int r = qcow2_refs_slice(q, cluster, &s, &idx);
 
 	if (r == 0)
@@ -69,8 +69,8 @@ int qcow2_refs_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret)
 
 int qcow2_refs_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
 {
-	struct qcow2_slice *s;
-	uint64_t idx;
+	struct qcow2_slice *s = NULL;
+	uint64_t idx = 0;
 	int r = qcow2_refs_slice(q, cluster, &s, &idx);
 
 	if (r < 0)
@@ -201,8 +201,8 @@ static int move_table(struct qcow2 *q, const struct area *a, struct qcow2_table 
 
 static int grow_table(struct qcow2 *q, uint64_t region, uint64_t at)
 {
-	struct qcow2_table t;
-	struct area a;
+	struct qcow2_table t = { 0 };
+	struct area a = { 0 };
 	int r = plan_area(q, region, at, &a);
 
 	/*
@@ -215,7 +215,7 @@ static int grow_table(struct qcow2 *q, uint64_t region, uint64_t at)
 		r = qcow2_grow_file(q, a.start + a.nr_blocks + a.table_clusters);
 	if (r == 0)
 		r = qcow2_table_new(a.table_clusters * (q->g.cluster_size / sizeof(uint64_t)), &t);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	/* Written or not, it is not fresh from here on. */
 	qcow2_end_at(q, a.start + a.nr_blocks + a.table_clusters);
@@ -237,7 +237,7 @@ int qcow2_refs_add_block(struct qcow2 *q, uint64_t region, uint64_t at)
 	uint64_t host_off = at << q->g.cluster_bits, in_block = at % q->g.refblock_entries;
 	uint64_t own = host_off + in_block / qcow2_refs_per_slice(q) * q->refs.slice_size;
 	bool fresh = !q->fixed_size && at >= q->end;
-	struct qcow2_slice *s;
+	struct qcow2_slice *s = NULL;
 	uint64_t idx = in_block % qcow2_refs_per_slice(q);
 	int r;
 

@@ -280,7 +280,7 @@ static int plan(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, u
 {
 	uint64_t at = guest_off + done, len = iov->len - done, n;
 	struct part p = { .q = q, .guest_off = at };
-	struct qcow2_extent e;
+	struct qcow2_extent e = { 0 };
 	int r = qcow2_l2_own(q, at);
 
 	if (r == 0)

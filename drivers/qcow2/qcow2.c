@@ -49,7 +49,7 @@ static int snap_fill(struct snap_reader *sr)
 static int snaps_read(struct qcow2 *q, struct snap_reader *sr)
 {
 	for (uint32_t i = 0; i < q->h.nr_snapshots; i++) {
-		struct qcow2_snapshot s;
+		struct qcow2_snapshot s = { 0 };
 		int r = snap_fill(sr);
 
 		if (r == 0)
