@@ -47,18 +47,21 @@ static uint64_t slice_end(const struct qcow2 *q, uint64_t cluster)
 	return cluster / per * per + per;
 }
 
-static int alloc_below(struct qcow2 *q, uint64_t want, struct qcow2_run *ret)
+/* all: there is no room elsewhere. */
+static int alloc_below(struct qcow2 *q, uint64_t want, bool all, struct qcow2_run *ret)
 {
+	/* A device may end inside a cluster. */
+	uint64_t end = TD_MIN(q->end, q->child->size >> q->g.cluster_bits);
 	int r = 0;
 
 	ret->nr = 0;
-	for (unsigned i = 0; r == 0 && q->scan < q->end && (i < SCAN_SLICES || q->fixed_size); i++) {
+	for (unsigned i = 0; r == 0 && q->scan < end && (i < SCAN_SLICES || all); i++) {
 		uint64_t first = q->scan, region = first / q->g.refblock_entries;
-		uint64_t limit = TD_MIN(slice_end(q, first), q->end);
+		uint64_t limit = TD_MIN(slice_end(q, first), end);
 
-		if (!qcow2_refs_has_block(q, first) && !q->fixed_size) {
+		if (!qcow2_refs_has_block(q, first) && !all) {
 			/* Nobody counted anything there; a file has room elsewhere. */
-			q->scan = TD_MIN((region + 1) * q->g.refblock_entries, q->end);
+			q->scan = TD_MIN((region + 1) * q->g.refblock_entries, end);
 			continue;
 		}
 		if (!qcow2_refs_has_block(q, first)) {
@@ -106,12 +109,12 @@ int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, struct qcow2_run *ret)
 	int r = qcow2_begin_alloc(q);
 
 	if (r == 0)
-		r = alloc_below(q, want, &run);
+		r = alloc_below(q, want, q->fixed_size, &run);
 	if (r == 0 && run.nr == 0)
 		r = alloc_at_end(q, want, &run);
-	if (r == -ENOSPC && q->fixed_size) {
+	if (r == -ENOSPC) {
 		/* Now every cluster below counts. */
-		r = alloc_below(q, want, &run);
+		r = alloc_below(q, want, true, &run);
 		if (r == 0 && run.nr == 0)
 			r = -ENOSPC;
 	}

@@ -170,6 +170,8 @@ int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned f
 		r = zero_ends(im, &s, flags);
 	if (r == 0)
 		r = zero_middle(q, s.start, s.end, flags & TD_MAY_UNMAP);
+	if (r == -ENOSPC && qcow2_reclaim(q)) /* for an L2 table; the ends have tried it for themselves */
+		r = zero_middle(q, s.start, s.end, flags & TD_MAY_UNMAP);
 	if (r == 0 && (flags & TD_FUA))
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
 	return r;

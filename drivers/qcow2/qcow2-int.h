@@ -205,6 +205,7 @@ struct qcow2 {
 	struct qcow2_frees pending; /* go with the next commit */
 	struct qcow2_frees ready;   /* dropped on disk: may be counted down */
 	bool reaping;
+	struct td_waitq reaped;
 
 	bool committing;
 	STAILQ_HEAD(qcow2_committers, qcow2_committer) committers; /* wait for the next one */
@@ -368,6 +369,13 @@ bool qcow2_commit_wanted(const struct qcow2 *q, unsigned flags);
 
 /* Give back what is ready: punch, then count down.  May yield. */
 TD_CO TD_CHECK int qcow2_frees_reap(struct qcow2 *q);
+
+/*
+ * There is no space: bring what was dropped to the disk and give it back, now.  False: there was nothing, or it failed.
+ * Without a range or alloc_lock held.
+ */
+TD_CO bool qcow2_reclaim(struct qcow2 *q);
+
 
 TD_CHECK int qcow2_keeper_start(struct qcow2 *q);
 TD_CO void qcow2_keeper_wait(struct qcow2 *q); /* until it has done what it was asked */

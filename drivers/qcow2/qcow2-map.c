@@ -258,7 +258,7 @@ static int replace_table(struct qcow2 *q, uint64_t guest_off, const struct qcow2
 	qcow2_cache_forget(&q->refs, run.host_off, q->g.cluster_size);
 	if (old->present)
 		r = copy_table(q, old->host_off, run.host_off);
-	else if (!run.fresh)
+	else /* also if it is fresh: a commit of what the guest was told is written must find its space there */
 		r = td_image_zero(q->child, run.host_off, q->g.cluster_size, 0);
 	if (r == 0)
 		r = qcow2_frees_reserve(&q->pending, 1);

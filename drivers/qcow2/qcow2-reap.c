@@ -92,7 +92,20 @@ int qcow2_frees_reap(struct qcow2 *q)
 		mine.spare += TD_NELEMS(c->run) - c->nr;
 	qcow2_frees_join(&q->ready, &mine);
 	q->reaping = false;
+	td_waitq_wake_all(&q->reaped);
 	return r;
+}
+
+bool qcow2_reclaim(struct qcow2 *q)
+{
+	int r;
+
+	if (!q->committing && !q->reaping && q->pending.nr == 0 && q->ready.nr == 0)
+		return false;
+	r = qcow2_commit(q, 0);
+	while (q->reaping)
+		td_waitq_wait(&q->reaped);
+	return r == 0 && qcow2_frees_reap(q) == 0;
 }
 
 /* ---- the keeper ---- */

@@ -236,22 +236,26 @@ int qcow2_refs_add_block(struct qcow2 *q, uint64_t region, uint64_t at)
 {
 	uint64_t host_off = at << q->g.cluster_bits, in_block = at % q->g.refblock_entries;
 	uint64_t own = host_off + in_block / qcow2_refs_per_slice(q) * q->refs.slice_size;
-	bool fresh = !q->fixed_size && at >= q->end;
 	struct qcow2_slice *s = NULL;
 	uint64_t idx = in_block % qcow2_refs_per_slice(q);
 	int r;
 
 	if (region >= q->reftable.nr)
 		return grow_table(q, region, at);
+	/* A table where nothing is counted: it would be zeroed. */
+	if (qcow2_overlap_has(q, at))
+		return qcow2_corrupt(q);
 	r = qcow2_grow_file(q, at + 1);
 	if (r < 0)
 		return r;
 	qcow2_end_at(q, at + 1);
 	qcow2_cache_forget(&q->refs, host_off, q->g.cluster_size);
 	qcow2_cache_forget(&q->l2, host_off, q->g.cluster_size);
-	/* The commit's barrier between blocks and table covers this write too. */
-	if (!fresh || q->fixed_size)
-		r = td_image_zero(q->child, host_off, q->g.cluster_size, 0);
+	/*
+	 * The commit's barrier between blocks and table covers this write too.  A fresh one is zeros already, but then
+	 * its space is not there: a commit must not be the first to find that out.
+	 */
+	r = td_image_zero(q->child, host_off, q->g.cluster_size, 0);
 	if (r == 0)
 		r = qcow2_overlap_add(q, host_off, q->g.cluster_size);
 	if (r < 0)

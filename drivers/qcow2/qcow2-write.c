@@ -341,11 +341,10 @@ static int write_exclusive(struct qcow2 *q, uint64_t guest_off, const struct td_
 	return r;
 }
 
-int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
+static int write_all(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov)
 {
-	struct qcow2 *q = im->state;
 	uint64_t done = 0;
-	int r = qcow2_begin_write(q);
+	int r = 0;
 
 	while (r == 0 && done < iov->len) {
 		if (qcow2_map_in_place_hint(q, guest_off + done))
@@ -353,6 +352,19 @@ int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *
 		if (r == 0 && done < iov->len)
 			r = write_exclusive(q, guest_off, iov, &done);
 	}
+	return r;
+}
+
+int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
+{
+	struct qcow2 *q = im->state;
+	int r = qcow2_begin_write(q);
+
+	if (r == 0)
+		r = write_all(q, guest_off, iov);
+	/* A guest that has just trimmed may count on it.  What is written already is written again, in place. */
+	if (r == -ENOSPC && qcow2_reclaim(q))
+		r = write_all(q, guest_off, iov);
 	if (r == 0 && (flags & TD_FUA))
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
 	return r;

@@ -56,6 +56,12 @@ tests_driver_test_qcow2_hostile_SOURCES = tests/driver/test-qcow2-hostile.c test
 tests_driver_test_qcow2_hostile_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_hostile_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-space
+tests_driver_test_qcow2_space_SOURCES = tests/driver/test-qcow2-space.c tests/driver/qcow2-fsck.c \
+	tests/driver/qcow2-fsck.h
+tests_driver_test_qcow2_space_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_space_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-faults
 tests_driver_test_qcow2_faults_SOURCES = tests/driver/test-qcow2-faults.c $(QCOW2_TEST_SOURCES)
 tests_driver_test_qcow2_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
