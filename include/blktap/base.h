@@ -34,12 +34,14 @@
 #define TD_PASTE(a, b)	TD_PASTE_(a, b)
 
 /* Each argument is evaluated once: it may be a call.  The names are unique so that they may nest. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): x, y and op are a name, a name and an operator. */
 #define TD_MINMAX_(a, op, b, x, y)                      \
 	__extension__({                                 \
 		__auto_type x = (a);                    \
 		__auto_type y = (b);                    \
 		x op y ? x : y;                         \
 	})
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define TD_MIN(a, b) TD_MINMAX_(a, <, b, TD_PASTE(td_x_, __COUNTER__), TD_PASTE(td_y_, __COUNTER__))
 #define TD_MAX(a, b) TD_MINMAX_(a, >, b, TD_PASTE(td_x_, __COUNTER__), TD_PASTE(td_y_, __COUNTER__))
 #define TD_NELEMS(a) (sizeof(a) / sizeof((a)[0]))
