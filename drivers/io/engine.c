@@ -242,7 +242,8 @@ void td_engine_free(struct td_engine *e)
  * In auto's order of preference, by measurement (tests/rt/bench-engine, Linux 6.18, 4 KiB O_DIRECT).  On ext4 libaio
  * and io_uring are equal for transfers, and libaio is ahead by a fifth where each write is followed by fsync.  Where
  * the file system completes at once (tmpfs) io_uring hands every request to a kernel thread: 39 us of processor time
- * at depth 1 against 2.1.  What libaio cannot do is the page cache without blocking: there io_uring is worth asking for.
+ * at depth 1 against 2.1.  What libaio cannot do is the page cache without blocking: there io_uring is worth asking
+ * for.
  */
 static const struct td_engine_ops *const engines[] = {
 	&td_engine_libaio,

@@ -3,8 +3,8 @@
  * One sentence for a human beside a negative errno, on the control path (open, create, check, commands).
  * The data path carries the errno alone.
  *
- * All of it is here, in the header: a pure codec says what is wrong without linking anything.  No policy, no output: who
- * shows the sentence is the command's business.
+ * All of it is here, in the header: a pure codec says what is wrong without linking anything.  No policy, no output:
+ * who shows the sentence is the command's business.
  */
 #ifndef BLKTAP_ERR_H
 #define BLKTAP_ERR_H

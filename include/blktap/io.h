@@ -68,7 +68,7 @@ struct td_engine {
 	const struct td_engine_ops *ops;
 	struct td_loop *loop;
 	struct td_pool *pool;
-	int fd; /* becomes readable when reap() gets work; edge-triggered, so need not be read; -1: submit completes all */
+	int fd; /* readable when reap() gets work; edge-triggered, so need not be read; -1: submit completes all */
 	unsigned depth, in_flight;
 	STAILQ_HEAD(td_io_queue, td_io) queue; /* not yet submitted */
 	struct td_hook hook;

@@ -3,7 +3,8 @@
 # kill -9 of tapdisk under load, at random moments, again and again on the same images: each time the image opens, is
 # clean but for leaks in the eyes of qemu-img, and holds all that was acknowledged before a completed flush; both when
 # qemu reads it and when tapdisk does.  The first part of the disk is under stamped writes, which know what was
-# promised; behind it fio writes and verifies what it wrote, over a connection of its own.  KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
+# promised; behind it fio writes and verifies what it wrote, over a connection of its own.
+# KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
 # shellcheck disable=SC2119
 
 . "${srcdir:-.}/tests/e2e/lib.sh"
@@ -31,8 +32,9 @@ qemu_check()
 # fio's verify load behind the stamps: it reads back what it wrote, some writes later.  Its pid: FIO.
 fio_load()
 {
-	fio --name=verify --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --rw=randwrite --bs=4k --iodepth=8 --fsync=64 \
-		--offset=$size --size=$size --verify=crc32c --verify_backlog=128 --verify_fatal=1 >"$T/fio.out" 2>&1 &
+	fio --name=verify --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --rw=randwrite --bs=4k --iodepth=8 \
+		--fsync=64 --offset=$size --size=$size --verify=crc32c --verify_backlog=128 --verify_fatal=1 \
+		>"$T/fio.out" 2>&1 &
 	FIO=$!
 }
 

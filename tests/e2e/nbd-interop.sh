@@ -42,7 +42,8 @@ qemu-img create -q -f qcow2 -o cluster_size=512 "$T/small.qcow2" 4M
 qemu-io -c 'write -P 1 0 1M' -c 'write -P 1 2M 300k' "$T/small.qcow2" >"$T/io"
 start_tapdisk --nbd "unix:$T/s2" "qcow2:$T/small.qcow2"
 nbdinfo --map "nbd+unix:///?socket=$T/s2" | awk '{ print $1, $2, $4 }' >"$T/map"
-printf '%s\n' '0 1048576 data' '1048576 1048576 hole,zero' '2097152 307200 data' '2404352 1789952 hole,zero' >"$T/map.want"
+printf '%s\n' '0 1048576 data' '1048576 1048576 hole,zero' '2097152 307200 data' \
+	'2404352 1789952 hole,zero' >"$T/map.want"
 same "$T/map" "$T/map.want"
 stop_tapdisk
 TAPDISK_PID=$first

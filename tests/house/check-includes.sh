@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # check-includes.sh [TOP [BUILD]]: who may include and call whom.
 #
-#  - a file includes "x.h" only from its own folder (tools/ also from tools/common/), <blktap/x.h> only as the table below allows its room
+#  - a file includes "x.h" only from its own folder (tools/ also from tools/common/), <blktap/x.h> only as the table
+#    below allows its room
 #  - headers do not include each other in a circle
 #  - in the objects of BUILD (default: the current folder; none there: not checked): functions call only downward
 #    between rooms, and files of one room do not call each other in a circle
