@@ -45,6 +45,6 @@ TESTS += $(E2E)
 # What check does a little of, at length.
 torture: torture-e2e
 torture-e2e: all
-	INTEROP_RUNS=200 KILL9_ROUNDS=20 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
-		TESTS="tests/e2e/interop-qcow2.sh tests/e2e/kill9.sh"
+	INTEROP_RUNS=200 KILL9_ROUNDS=20 MATRIX_RUNS=1500 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
+		TESTS="tests/e2e/interop-qcow2.sh tests/e2e/kill9.sh tests/e2e/matrix.sh"
 .PHONY: torture torture-e2e
