@@ -38,7 +38,7 @@ int qcow2_grow_file(struct qcow2 *q, uint64_t end)
 		q->grown = true;
 	if (r != -ENOTSUP && r != -EINVAL)
 		return r;
-	/* A block device: it is as long as it is.  What was stepped over because nobody counted it is room after all. */
+	/* A block device: it is as long as it is.  What was stepped over, because nobody counted it, is room. */
 	q->fixed_size = true;
 	q->scan = 0;
 	return -ENOSPC;
