@@ -242,7 +242,8 @@ static int check_fields(const json_t *request, const struct control_cmd *cmd, st
 	const char *name;
 	json_t *value;
 
-	json_object_foreach((json_t *)request, name, value) {
+	json_object_foreach((json_t *)request, name, value)
+	{
 		const struct field *f = find_field(cmd, name);
 
 		if (strcmp(name, "id") == 0 || strcmp(name, "cmd") == 0)

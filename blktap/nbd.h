@@ -150,8 +150,9 @@ bool nbd_step_option(struct nbd_conn *c);
 TD_CHECK int nbd_send_hello(struct nbd_conn *c);
 
 /* nbd-requests.c */
-void nbd_conn_event(struct td_watch *w, uint32_t epoll_events); /* one read from the socket, then nbd_progress */
-unsigned nbd_progress(struct nbd_conn *c); /* all that can be done with what was read; how many submitted */
+void nbd_conn_event(struct td_watch *w,
+		    uint32_t epoll_events); /* one read from the socket, then nbd_progress */
+unsigned nbd_progress(struct nbd_conn *c);  /* all that can be done with what was read; how many submitted */
 bool nbd_wants_input(const struct nbd_conn *c);
 
 /* nbd-reply.c */

@@ -9,8 +9,8 @@
  * close leads from each of them to CLOSED.
  * Requests are accepted in every state but CLOSED; they go to the image in RUNNING only.
  */
-#include <blktap/spec.h>
 #include "vbd-private.h"
+#include <blktap/spec.h>
 
 /* A file of the size that clients were told, and the limits, outlive the image during a pause. */
 static void remember_image(struct td_vbd *vbd)

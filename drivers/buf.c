@@ -74,24 +74,24 @@ static struct buf_cache *buf_this_cache(void)
 /* BUF_CLASSES: larger than what is kept. */
 static unsigned buf_class(size_t len)
 {
-	unsigned class = 0;
+	unsigned cls = 0;
 
-	while (class < BUF_CLASSES && len > (size_t)1 << (BUF_MIN_BITS + class))
-		class ++;
-	return class;
+	while (cls < BUF_CLASSES && len > (size_t)1 << (BUF_MIN_BITS + cls))
+		cls++;
+	return cls;
 }
 
 void *td_buf_alloc(size_t len)
 {
-	unsigned class = buf_class(len);
+	unsigned cls = buf_class(len);
 	struct buf_cache *cache = buf_this_cache();
 	void *buf = NULL;
 
-	if (class < BUF_CLASSES) {
-		len = (size_t)1 << (BUF_MIN_BITS + class);
-		if (cache && cache->head[class]) {
-			buf = cache->head[class];
-			cache->head[class] = cache->head[class]->next;
+	if (cls < BUF_CLASSES) {
+		len = (size_t)1 << (BUF_MIN_BITS + cls);
+		if (cache && cache->head[cls]) {
+			buf = cache->head[cls];
+			cache->head[cls] = cache->head[cls]->next;
 			cache->bytes -= len;
 			return buf;
 		}
@@ -103,18 +103,18 @@ void *td_buf_alloc(size_t len)
 
 void td_buf_free(void *buf, size_t len)
 {
-	unsigned class = buf_class(len);
+	unsigned cls = buf_class(len);
 	struct buf_cache *cache = buf_this_cache();
 	struct buf_free *b = buf;
 
 	if (!buf)
 		return;
-	len = (size_t)1 << (BUF_MIN_BITS + class);
-	if (!cache || class == BUF_CLASSES || cache->bytes + len > BUF_CACHE) {
+	len = (size_t)1 << (BUF_MIN_BITS + cls);
+	if (!cache || cls == BUF_CLASSES || cache->bytes + len > BUF_CACHE) {
 		free(buf);
 		return;
 	}
-	b->next = cache->head[class];
-	cache->head[class] = b;
+	b->next = cache->head[cls];
+	cache->head[cls] = b;
 	cache->bytes += len;
 }

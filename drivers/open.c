@@ -18,8 +18,7 @@ struct file_id {
 struct opening {
 	struct td_place at;
 	struct td_policy policy;
-	const char
-		*backing_format; /* the user's word for the first backing image that has none; taken once */
+	const char *backing_format; /* the user's word for the first image that records none; taken once */
 	const char *direct;      /* what the user said of the page cache holds for the whole chain */
 	struct file_id *seen;
 	unsigned nr_seen, max_seen;

@@ -39,7 +39,7 @@ enum {
 void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret)
 {
 	uint32_t refcounts_bits =
-	    h->cluster_bits + 3 - h->refcount_order; /* log2 of refcounts in one block */
+		h->cluster_bits + 3 - h->refcount_order; /* log2 of refcounts in one block */
 	/* log2 of refcount table entries at the limit, 8 bytes each */
 	uint32_t table_bits = (uint32_t)__builtin_ctz(QCOW2_MAX_REFTABLE_BYTES) - 3;
 	uint32_t host_bits = table_bits + refcounts_bits + h->cluster_bits;
@@ -169,8 +169,7 @@ static int check_backing(const struct qcow2_header *h, struct td_err *ret_err)
 	return 0;
 }
 
-/* A table of len bytes at off: whole clusters, behind the first one, below the end of what offsets can say.
- */
+/* A table of len bytes at off: whole clusters, behind the first one, below the end of what offsets can say. */
 static int check_table(const struct qcow2_geom *g, uint64_t off, uint64_t len, const char *what,
 		       struct td_err *ret_err)
 {

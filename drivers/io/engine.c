@@ -24,8 +24,7 @@
 
 struct engine {
 	struct td_engine e;
-	struct td_timer
-		retry; /* its end is a turn of the loop, and that calls the hook: nothing more to do */
+	struct td_timer retry; /* its end is a turn of the loop, which calls the hook: nothing more to do */
 };
 
 /* ---- the queue ---- */
@@ -203,8 +202,10 @@ int td_engine_new_ops(const struct td_engine_ops *ops, struct td_loop *loop, str
 	r = ops->open ? ops->open(e, depth, ret_err) : 0;
 	if (r < 0)
 		goto fail;
-	/* Edge-triggered: the engine need not read the descriptor, which would be a system call for each
-	 * wake-up. */
+	/*
+	 * Edge-triggered: the engine need not read the descriptor, which would be a system call for each
+	 * wake-up.
+	 */
 	if (e->fd >= 0)
 		r = td_loop_watch(loop, &e->watch, e->fd, EPOLLIN | EPOLLET);
 	if (r < 0) {

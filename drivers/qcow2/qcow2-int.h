@@ -376,7 +376,6 @@ TD_CO TD_CHECK int qcow2_frees_reap(struct qcow2 *q);
  */
 TD_CO bool qcow2_reclaim(struct qcow2 *q);
 
-
 TD_CHECK int qcow2_keeper_start(struct qcow2 *q);
 TD_CO void qcow2_keeper_wait(struct qcow2 *q); /* until it has done what it was asked */
 TD_CO void qcow2_keeper_end(struct qcow2 *q);  /* not started: nothing happens */

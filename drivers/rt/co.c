@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Coroutines: bootstrap by makecontext, switch by sigsetjmp/siglongjmp.  Under a sanitizer the switch is
- *swapcontext too, because the sanitizers know it.  No scheduler beyond a list of ready ones, no cancellation,
- *no thread hop.
+ * swapcontext too, because the sanitizers know it.  No scheduler beyond a list of ready ones, no cancellation,
+ * no thread hop.
  *
  * The struct sits at the top of its own stack's mapping, above the guard page and the stack:
  *
  *	guard page | stack, grows down ... | struct td_co
  *
  * A coroutine that ended is parked inside co_main() and starts again from there, so only a stack's first use
- *costs system calls.  td_co_start() from a coroutine nests: the new one runs on top, and its first yield
- *comes back to whoever entered it.  Later it is the loop that enters it.
+ * costs system calls.  td_co_start() from a coroutine nests: the new one runs on top, and its first yield
+ * comes back to whoever entered it.  Later it is the loop that enters it.
  */
 #include "config.h"
 
@@ -133,8 +133,7 @@ static void co_leave(struct td_co *co, enum co_state state)
 	ctx_switch(&co->ctx, ctx_of(&co_thread, co->back), state == CO_ENDED);
 }
 
-/* The bottom frame of every coroutine.  makecontext passes ints only: the pointer comes by the thread's
- * state. */
+/* The bottom frame of every coroutine.  makecontext passes ints only: the pointer comes by the thread's state. */
 static TD_NO_ASAN void co_main(void)
 {
 	struct td_co *co = co_thread.self;

@@ -291,8 +291,7 @@ static void signal_event(struct td_watch *w, uint32_t events)
 	}
 }
 
-/* It stays blocked when the loop is freed: a second SIGTERM must not kill a process that is about to exit 0.
- */
+/* It stays blocked when the loop is freed: a second SIGTERM must not kill a process that is about to exit 0. */
 int td_loop_signal(struct td_loop *loop, int signo, void (*fn)(void *arg, int signo), void *arg)
 {
 	struct td_watch *w = &loop->signal_watch;

@@ -38,8 +38,7 @@ static bool is_quoted(const char *p, const char *end)
 	return *p == '\\' && p + 1 < end && (p[1] == ',' || p[1] == ')' || p[1] == '\\');
 }
 
-/* One "name=value" from *text on, up to the comma or the end, with the quoting taken off; *text is moved
- * there. */
+/* One "name=value" from *text on, up to the comma or the end, with the quoting taken off; *text is moved there. */
 static char *take_item(const char **text, const char *end)
 {
 	const char *p = *text;

@@ -77,8 +77,7 @@ static struct td_work *list_take(struct work_list *l)
 
 /* ---- in the workers ---- */
 
-/* The loop reads the counter and then takes the whole list, so one wake-up for a list that was empty is
- * enough. */
+/* The loop reads the counter and then takes the whole list, so one wake-up for a list that was empty is enough. */
 static void add_done(struct td_pool *pool, struct td_work *w)
 {
 	bool was_empty = !pool->done.head;

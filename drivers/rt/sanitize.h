@@ -55,8 +55,7 @@ static inline void td_fiber_create(struct td_fiber *f, void *bottom, size_t size
 #endif
 }
 
-/* The frames that were parked on the stack left their redzones: the next mapping there must not inherit them.
- */
+/* The frames that were parked on the stack left their redzones: the next mapping there must not inherit them. */
 static inline void td_fiber_destroy(struct td_fiber *f)
 {
 	(void)f;

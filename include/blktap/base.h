@@ -24,29 +24,29 @@
 
 #define TD_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-#define td_ignore(call)                          \
-	do {                                     \
-		int td_ignored_ = (call);        \
-		(void)td_ignored_;               \
+#define td_ignore(call)                                                                                      \
+	do {                                                                                                 \
+		int td_ignored_ = (call);                                                                    \
+		(void)td_ignored_;                                                                           \
 	} while (0)
 
 #define TD_PASTE_(a, b) a##b
-#define TD_PASTE(a, b)	TD_PASTE_(a, b)
+#define TD_PASTE(a, b)  TD_PASTE_(a, b)
 
 /* Each argument is evaluated once: it may be a call.  The names are unique so that they may nest. */
 /* NOLINTBEGIN(bugprone-macro-parentheses): x, y and op are a name, a name and an operator. */
-#define TD_MINMAX_(a, op, b, x, y)                      \
-	__extension__({                                 \
-		__auto_type x = (a);                    \
-		__auto_type y = (b);                    \
-		x op y ? x : y;                         \
+#define TD_MINMAX_(a, op, b, x, y)                                                                           \
+	__extension__({                                                                                      \
+		__auto_type x = (a);                                                                         \
+		__auto_type y = (b);                                                                         \
+		x op y ? x : y;                                                                              \
 	})
 /* NOLINTEND(bugprone-macro-parentheses) */
 #define TD_MIN(a, b) TD_MINMAX_(a, <, b, TD_PASTE(td_x_, __COUNTER__), TD_PASTE(td_y_, __COUNTER__))
 #define TD_MAX(a, b) TD_MINMAX_(a, >, b, TD_PASTE(td_x_, __COUNTER__), TD_PASTE(td_y_, __COUNTER__))
 #define TD_NELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
-#define td_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define td_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* td_cleanup(free) char *s = NULL;  frees s when its scope ends. */
 #define td_cleanup(fn) __attribute__((cleanup(td_cleanup_##fn)))

@@ -24,7 +24,8 @@ TD_CHECK int td_run_path(char **ret_path, struct td_err *ret_err, const char *fm
  * caller's.  A daemon's refusal comes back as its errno and sentence; -ECONNREFUSED or -ENOENT: no such daemon;
  * -ETIMEDOUT after timeout_ms.
  */
-TD_CHECK int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply, struct td_err *ret_err);
+TD_CHECK int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply,
+			 struct td_err *ret_err);
 
 /* The pids that have a control socket, in order; dead ones too.  *ret_pids is the caller's (free). */
 TD_CHECK int td_ctl_pids(pid_t **ret_pids, size_t *ret_nr, struct td_err *ret_err);
@@ -37,7 +38,8 @@ bool td_ctl_alive(pid_t pid);
  * It goes on when the caller ends: own session, stderr to the log.  Its error sentence, if it fails, is ret_err's.
  * The binary: $BLKTAP_TAPDISK, else the one beside the running command, else the installed one.
  */
-TD_CHECK int td_ctl_spawn(const char *const *args, unsigned timeout_ms, pid_t *ret_pid, struct td_err *ret_err);
+TD_CHECK int td_ctl_spawn(const char *const *args, unsigned timeout_ms, pid_t *ret_pid,
+			  struct td_err *ret_err);
 
 /* SIGTERM, then wait until the process is gone.  Gone already is success.  -ETIMEDOUT: it still runs. */
 TD_CHECK int td_ctl_terminate(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);

@@ -16,8 +16,8 @@ struct td_export_ops {
 	const char *name; /* "nbd", "fuse" */
 
 	/* address: what stands behind --nbd, --fuse.  The vbd is open.  *ret_export is the caller's. */
-	int (*start)(struct td_loop *loop, struct td_vbd *vbd, const char *address, struct td_export **ret_export,
-		     struct td_err *ret_err);
+	int (*start)(struct td_loop *loop, struct td_vbd *vbd, const char *address,
+		     struct td_export **ret_export, struct td_err *ret_err);
 
 	/* Take no new clients and no new requests; what is in flight is still answered.  Returns at once. */
 	void (*stop)(struct td_export *e);

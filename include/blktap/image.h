@@ -38,38 +38,38 @@ struct td_env {
 };
 
 /* Flags of td_image_open. */
-#define TD_OPEN_RDONLY	 0x01u /* nothing is written, not even a dirty bit; image and chain */
-#define TD_OPEN_BACKING	 0x02u /* opened for an overlay: implies RDONLY, shares the file with other readers */
-#define TD_OPEN_GROW	 0x04u /* the caller is a format: writes may extend the image (leaf and filters) */
-#define TD_OPEN_NO_LOCK	 0x08u /* take no lock on the file: for info on a disk in use */
+#define TD_OPEN_RDONLY   0x01u /* nothing is written, not even a dirty bit; image and chain */
+#define TD_OPEN_BACKING  0x02u /* opened for an overlay: implies RDONLY, shares the file with other readers */
+#define TD_OPEN_GROW     0x04u /* the caller is a format: writes may extend the image (leaf and filters) */
+#define TD_OPEN_NO_LOCK  0x08u /* take no lock on the file: for info on a disk in use */
 #define TD_OPEN_NO_CHAIN 0x10u /* leave the backing image closed: for info, rebase */
-#define TD_OPEN_CHECK	 0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
+#define TD_OPEN_CHECK    0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
 
 /* Flags of the data calls. */
-#define TD_FUA	     0x01u /* write, zero: on stable storage before the call returns */
+#define TD_FUA       0x01u /* write, zero: on stable storage before the call returns */
 #define TD_EXACT     0x02u /* read: the end of the file inside the range is -EUCLEAN, not zeros (metadata) */
 #define TD_MAY_UNMAP 0x04u /* zero: space may be given back */
-#define TD_FAST	     0x08u /* zero: -ENOTSUP rather than writing zeros out */
+#define TD_FAST      0x08u /* zero: -ENOTSUP rather than writing zeros out */
 
 enum td_extent_kind {
-	TD_EXTENT_DATA,	   /* bytes of this layer */
-	TD_EXTENT_ZERO,	   /* reads as zeros by this layer's word, whatever is below */
+	TD_EXTENT_DATA,    /* bytes of this layer */
+	TD_EXTENT_ZERO,    /* reads as zeros by this layer's word, whatever is below */
 	TD_EXTENT_BACKING, /* not in this layer: the backing image decides; zeros if there is none */
 };
 
 struct td_extent {
 	enum td_extent_kind kind;
 	bool allocated; /* ZERO: space is kept for it.  DATA: always true */
-	uint64_t len;	/* bytes from the asked offset on; 1..asked */
+	uint64_t len;   /* bytes from the asked offset on; 1..asked */
 };
 
 /* What a driver knows of its image; fixed at open but for resize. */
 struct td_limits {
-	uint32_t block_size;	/* the alignment at which it is fastest and atomic: 512, 4096 ... */
-	uint32_t mem_align;	/* of buffers, so that nothing is bounced */
-	uint64_t max_transfer;	/* bytes in one preadv or pwritev; longer ones are cut up by image.c; 0: no limit */
+	uint32_t block_size; /* the alignment at which it is fastest and atomic: 512, 4096 ... */
+	uint32_t mem_align;  /* of buffers, so that nothing is bounced */
+	uint64_t max_transfer; /* bytes in one preadv or pwritev; image.c cuts longer ones up; 0: no limit */
 	uint32_t trim_granularity; /* 0: no trim */
-	bool zero_efficient;	/* zero() is cheaper than writing */
+	bool zero_efficient;       /* zero() is cheaper than writing */
 };
 
 struct td_image_stats {
@@ -95,16 +95,16 @@ struct td_check {
 /* Making a new image. */
 struct td_create {
 	struct td_env *env;
-	const char *path;	/* leaf: the file to make */
+	const char *path;       /* leaf: the file to make */
 	struct td_image *child; /* format: where to write, opened with TD_OPEN_GROW, empty */
-	uint64_t size;		/* virtual bytes */
+	uint64_t size;          /* virtual bytes */
 	struct td_opts *opts;
-	bool force;		/* leaf: overwrite what is there */
+	bool force; /* leaf: overwrite what is there */
 };
 
-#define TD_LEAF	  0x01u /* has a file, no child */
-#define TD_FILTER 0x02u /* child has the same bytes and size */
-#define TD_FORMAT 0x04u /* child holds the format's file */
+#define TD_LEAF      0x01u /* has a file, no child */
+#define TD_FILTER    0x02u /* child has the same bytes and size */
+#define TD_FORMAT    0x04u /* child holds the format's file */
 #define TD_KNOWS_FUA 0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
 
 /*
@@ -155,17 +155,17 @@ struct td_driver {
 struct td_image {
 	const struct td_driver *drv;
 	struct td_env *env;
-	struct td_image *child;	  /* owned; NULL in a leaf */
+	struct td_image *child;   /* owned; NULL in a leaf */
 	struct td_image *backing; /* owned; opened by image.c */
-	char *name;		  /* "qcow2 /srv/a.qcow2", for messages */
+	char *name;               /* "qcow2 /srv/a.qcow2", for messages */
 	char *path;
 	char *backing_path, *backing_format; /* as the image says; NULL: none, unknown */
-	const struct td_policy *policy;	     /* while open() runs: where files that an image names may lie */
-	unsigned flags;			     /* TD_OPEN_* */
-	uint64_t size;			     /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
+	const struct td_policy *policy;      /* while open() runs: where files that an image names may lie */
+	unsigned flags;                      /* TD_OPEN_* */
+	uint64_t size; /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
 	struct td_limits limits;
 	bool read_only;
-	bool frozen;	    /* the format is broken: writes are -EIO from here on (td_image_freeze) */
+	bool frozen;        /* the format is broken: writes are -EIO from here on (td_image_freeze) */
 	unsigned in_flight; /* data calls inside the driver */
 	struct td_image_stats stats;
 	void *state;
@@ -178,29 +178,32 @@ struct td_image {
  * -EINVAL by name.  The image's own directory is allowed for its backing files.
  * *ret_im is the caller's: td_image_close.
  */
-TD_CO TD_CHECK int td_image_open(struct td_env *env, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
-				 struct td_err *ret_err);
+TD_CO TD_CHECK int td_image_open(struct td_env *env, struct td_spec *spec, unsigned flags,
+				 struct td_image **ret_im, struct td_err *ret_err);
 
 /* The same for one text, parsed and dropped. */
-TD_CO TD_CHECK int td_image_open_text(struct td_env *env, const char *spec, unsigned flags, struct td_image **ret_im,
-				      struct td_err *ret_err);
+TD_CO TD_CHECK int td_image_open_text(struct td_env *env, const char *spec, unsigned flags,
+				      struct td_image **ret_im, struct td_err *ret_err);
 
 /* Flush and close the stack and its chain; nothing may be in flight.  NULL is fine. -errno: see driver->close. */
 TD_CO TD_CHECK int td_image_close(struct td_image *im);
 
 /* Make a new image (not open afterwards).  opts: the create options of the format; unknown ones are refused. */
-TD_CO TD_CHECK int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts,
-				   bool force, struct td_err *ret_err);
+TD_CO TD_CHECK int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size,
+				   struct td_opts *opts, bool force, struct td_err *ret_err);
 
 /* Read iov->len bytes, through the chain. */
-TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov,
+				   unsigned flags);
 
 /* TD_FUA where the driver does not know it is a flush after the write.  Beyond the end only under TD_OPEN_GROW. */
-TD_CO TD_CHECK int td_image_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
+TD_CO TD_CHECK int td_image_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov,
+				    unsigned flags);
 
 /* One flat buffer. */
 TD_CO TD_CHECK int td_image_pread(struct td_image *im, uint64_t off, void *buf, size_t len, unsigned flags);
-TD_CO TD_CHECK int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t len, unsigned flags);
+TD_CO TD_CHECK int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t len,
+				   unsigned flags);
 
 /* Make it read as zeros.  Falls back to writing zeros unless TD_FAST. */
 TD_CO TD_CHECK int td_image_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags);
@@ -239,7 +242,7 @@ TD_CO TD_CHECK int td_chain_extent(struct td_image *im, uint64_t off, uint64_t l
 /* ---- registry.c ---- */
 
 const struct td_driver *td_driver_find(const char *name); /* "raw" is aio; NULL: unknown */
-const struct td_driver *td_driver_at(unsigned i);	  /* 0, 1, ... NULL */
+const struct td_driver *td_driver_at(unsigned i);         /* 0, 1, ... NULL */
 
 /* The surest driver for a file that starts so; NULL: none is (then it may be raw). */
 const struct td_driver *td_driver_probe(const void *head, size_t len);

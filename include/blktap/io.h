@@ -21,9 +21,9 @@ struct td_engine;
 enum td_io_op {
 	TD_IO_READ,
 	TD_IO_WRITE,
-	TD_IO_FSYNC,	 /* fdatasync */
+	TD_IO_FSYNC,     /* fdatasync */
 	TD_IO_FALLOCATE, /* mode, off, len */
-	TD_IO_TRUNCATE,	 /* off is the new size */
+	TD_IO_TRUNCATE,  /* off is the new size */
 };
 
 /* One request, on the stack of the coroutine that waits for it. */
@@ -74,7 +74,7 @@ struct td_engine {
 	struct td_hook hook;
 	struct td_watch watch;
 	uint64_t nr_submits, nr_requests; /* calls of submit, requests that they took */
-	uint64_t nr_reaps;		  /* wake-ups by fd; what submit left done is reaped without one */
+	uint64_t nr_reaps;                /* wake-ups by fd; what submit left done is reaped without one */
 	void *state;
 };
 

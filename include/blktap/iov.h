@@ -13,9 +13,9 @@
 
 struct td_iov {
 	const struct iovec *vec;
-	unsigned nr;	/* entries from vec on; more than the window needs is fine */
-	size_t skip;	/* bytes of vec[0] before the window; < vec[0].iov_len unless len is 0 */
-	uint64_t len;	/* bytes in the window */
+	unsigned nr;  /* entries from vec on; more than the window needs is fine */
+	size_t skip;  /* bytes of vec[0] before the window; < vec[0].iov_len unless len is 0 */
+	uint64_t len; /* bytes in the window */
 };
 
 /* A window on one buffer.  *v is storage that has to live as long as the window. */

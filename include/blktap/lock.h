@@ -19,7 +19,7 @@ struct td_waitq {
 };
 
 TD_CO void td_waitq_wait(struct td_waitq *q);
-bool td_waitq_wake_one(struct td_waitq *q);	/* false: nobody waits */
+bool td_waitq_wake_one(struct td_waitq *q); /* false: nobody waits */
 void td_waitq_wake_all(struct td_waitq *q);
 
 /* Mutex. Not recursive.  The lock is handed to the first waiter: nobody overtakes. */
@@ -44,8 +44,9 @@ static inline void td_cleanup_guard(struct td_mutex **m)
 }
 
 /* Hold m until the scope ends. */
-#define td_co_guard(m) \
-	td_cleanup(guard) __attribute__((unused)) struct td_mutex *TD_PASTE(td_guard_, __LINE__) = td_guard_lock(m)
+#define td_co_guard(m)                                                                                       \
+	td_cleanup(guard) __attribute__((unused)) struct td_mutex *TD_PASTE(td_guard_, __LINE__) =           \
+		td_guard_lock(m)
 
 /*
  * Range lock: byte ranges, shared or exclusive.  Two ranges conflict if they overlap and one of them is exclusive.
@@ -64,14 +65,15 @@ struct td_range {
 
 struct td_ranges {
 	TAILQ_HEAD(td_range_list, td_range) all; /* held and waiting, in order of arrival */
-	unsigned nr_exclusive;			 /* of those */
-	unsigned nr_waiting;			 /* of those */
+	unsigned nr_exclusive;                   /* of those */
+	unsigned nr_waiting;                     /* of those */
 };
 
 void td_ranges_init(struct td_ranges *rs);
 
 /* *r is the caller's, on its stack usually, and stays in the list until td_range_unlock. off + len must not wrap. */
-TD_CO void td_range_lock(struct td_ranges *rs, struct td_range *r, uint64_t off, uint64_t len, enum td_range_mode mode);
+TD_CO void td_range_lock(struct td_ranges *rs, struct td_range *r, uint64_t off, uint64_t len,
+			 enum td_range_mode mode);
 
 /* The same, but -EBUSY instead of waiting (r is then not in the list). */
 TD_CHECK int td_range_trylock(struct td_ranges *rs, struct td_range *r, uint64_t off, uint64_t len,

@@ -38,14 +38,15 @@ uint64_t td_loop_now(const struct td_loop *loop);
 /* A file descriptor.  The struct is the caller's; set fn, then add. */
 struct td_watch {
 	void (*fn)(struct td_watch *w, uint32_t epoll_events);
-	int fd;		/* the caller's to close, after td_loop_unwatch */
+	int fd; /* the caller's to close, after td_loop_unwatch */
 	uint32_t events;
 	struct td_loop *loop; /* NULL while not watched */
 };
 
 TD_CHECK int td_loop_watch(struct td_loop *loop, struct td_watch *w, int fd, uint32_t epoll_events);
-TD_CHECK int td_loop_rewatch(struct td_watch *w, uint32_t epoll_events); /* 0 events: only EPOLLHUP and EPOLLERR */
-void td_loop_unwatch(struct td_watch *w);				  /* not watched: nothing happens */
+TD_CHECK int td_loop_rewatch(struct td_watch *w,
+			     uint32_t epoll_events); /* 0 events: only EPOLLHUP and EPOLLERR */
+void td_loop_unwatch(struct td_watch *w);            /* not watched: nothing happens */
 
 /* A one-shot timer.  The struct is the caller's, all-zero but fn before its first use. */
 struct td_timer {

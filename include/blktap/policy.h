@@ -12,7 +12,7 @@
 
 struct td_policy {
 	unsigned nr_dirs;
-	char **dirs;	    /* real paths */
+	char **dirs;        /* real paths */
 	bool probe_backing; /* a backing file without a recorded format may be probed */
 };
 
@@ -33,7 +33,8 @@ TD_CHECK int td_policy_read(struct td_policy *p, const char *path, struct td_err
  * symbolic link can be changed in between, and nothing outside is opened.  Only a regular file or a block device is
  * opened.  Returns the descriptor, or -EACCES with a sentence that says which line would permit it.
  */
-TD_CHECK int td_policy_open(const struct td_policy *p, const char *path, int open_flags, struct td_err *ret_err);
+TD_CHECK int td_policy_open(const struct td_policy *p, const char *path, int open_flags,
+			    struct td_err *ret_err);
 
 void td_policy_done(struct td_policy *p);
 

@@ -21,34 +21,35 @@
 
 #define QCOW2_HEADER_V2 72u
 #define QCOW2_HEADER_V3 104u
-#define QCOW2_HEADER_KNOWN 112u /* up to and with the compression type and its padding: what new v3 images get */
-#define QCOW2_MIN_CLUSTER_BITS 9u
-#define QCOW2_MAX_CLUSTER_BITS 21u
+#define QCOW2_HEADER_KNOWN                                                                                   \
+	112u /* up to and with the compression type and its padding: what new v3 images get */
+#define QCOW2_MIN_CLUSTER_BITS   9u
+#define QCOW2_MAX_CLUSTER_BITS   21u
 #define QCOW2_MAX_REFCOUNT_ORDER 6u
-#define QCOW2_MAX_BACKING_NAME 1023u
-#define QCOW2_MAX_L1_BYTES (32u << 20)	     /* QEMU's limit, and ours */
+#define QCOW2_MAX_BACKING_NAME   1023u
+#define QCOW2_MAX_L1_BYTES       (32u << 20) /* QEMU's limit, and ours */
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)  /* QEMU's limit, and ours */
-#define QCOW2_MAX_SNAPSHOTS 65536u
+#define QCOW2_MAX_SNAPSHOTS      65536u
 #define QCOW2_MAX_SNAPSHOT_TABLE (64u << 20) /* ours */
-#define QCOW2_SNAPSHOT_HEAD 40u		     /* the fixed part of an entry */
-#define QCOW2_MAX_SNAPSHOT_EXTRA 1024u	     /* QEMU's limit, and ours */
+#define QCOW2_SNAPSHOT_HEAD      40u         /* the fixed part of an entry */
+#define QCOW2_MAX_SNAPSHOT_EXTRA 1024u       /* QEMU's limit, and ours */
 #define QCOW2_MAX_SNAPSHOT_ENTRY (QCOW2_SNAPSHOT_HEAD + QCOW2_MAX_SNAPSHOT_EXTRA + 2u * 65535u + 7u)
 
-#define QCOW2_INCOMPAT_DIRTY	   (1ull << 0)
-#define QCOW2_INCOMPAT_CORRUPT	   (1ull << 1)
+#define QCOW2_INCOMPAT_DIRTY       (1ull << 0)
+#define QCOW2_INCOMPAT_CORRUPT     (1ull << 1)
 #define QCOW2_INCOMPAT_DATA_FILE   (1ull << 2)
 #define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
-#define QCOW2_INCOMPAT_EXTL2	   (1ull << 4)
-#define QCOW2_COMPAT_LAZY	   (1ull << 0)
-#define QCOW2_AUTOCLEAR_BITMAPS	   (1ull << 0)
-#define QCOW2_AUTOCLEAR_RAW_EXT	   (1ull << 1)
+#define QCOW2_INCOMPAT_EXTL2       (1ull << 4)
+#define QCOW2_COMPAT_LAZY          (1ull << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS    (1ull << 0)
+#define QCOW2_AUTOCLEAR_RAW_EXT    (1ull << 1)
 
-#define QCOW2_EXT_END		 0x00000000u
+#define QCOW2_EXT_END            0x00000000u
 #define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
-#define QCOW2_EXT_FEATURE_NAMES	 0x6803f857u
-#define QCOW2_EXT_BITMAPS	 0x23852875u
-#define QCOW2_EXT_CRYPT		 0x0537be77u
-#define QCOW2_EXT_DATA_FILE	 0x44415441u
+#define QCOW2_EXT_FEATURE_NAMES  0x6803f857u
+#define QCOW2_EXT_BITMAPS        0x23852875u
+#define QCOW2_EXT_CRYPT          0x0537be77u
+#define QCOW2_EXT_DATA_FILE      0x44415441u
 
 enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
 
@@ -76,10 +77,10 @@ struct qcow2_header {
 struct qcow2_geom {
 	uint32_t cluster_bits;
 	uint64_t cluster_size;
-	uint32_t l2_bits;	   /* log2 of entries in an L2 table */
-	uint32_t refcount_bits;	   /* 1..64 */
+	uint32_t l2_bits;          /* log2 of entries in an L2 table */
+	uint32_t refcount_bits;    /* 1..64 */
 	uint64_t refblock_entries; /* refcounts in one refcount block */
-	uint64_t max_host;	   /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
+	uint64_t max_host; /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
 	uint32_t compressed_off_bits; /* of a compressed descriptor: bits of the host offset */
 };
 
@@ -99,7 +100,8 @@ struct qcow2_ext {
  * Unknown fields between byte 112 and header_len are no error: what must not be ignored has an incompatible
  * bit.
  */
-TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err);
+TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret,
+				 struct td_err *ret_err);
 
 /*
  * Write the fixed header's known fields.  Bytes between the last known field and h->header_len stay as they
@@ -128,19 +130,20 @@ TD_CHECK int qcow2_ext_next(const struct qcow2_header *h, const void *buf, size_
 			    struct qcow2_ext *ret, struct td_err *ret_err);
 
 /* Append one extension (padded to 8 with zeros) at *pos; -ENOSPC, *pos as before, if it does not fit in len. */
-TD_CHECK int qcow2_ext_put(void *buf, size_t len, size_t *pos, uint32_t type, const void *data, uint32_t data_len);
+TD_CHECK int qcow2_ext_put(void *buf, size_t len, size_t *pos, uint32_t type, const void *data,
+			   uint32_t data_len);
 
 /* ---- tables ---- */
 
-#define QCOW2_COPIED	    (1ull << 63)
+#define QCOW2_COPIED        (1ull << 63)
 #define QCOW2_L2_COMPRESSED (1ull << 62)
-#define QCOW2_L2_ZERO	    (1ull << 0)
-#define QCOW2_OFF_MASK	    0x00fffffffffffe00ull
+#define QCOW2_L2_ZERO       (1ull << 0)
+#define QCOW2_OFF_MASK      0x00fffffffffffe00ull
 
 /* An L1 entry.  host_off is meaningful only if present. */
 struct qcow2_l1e {
 	bool present, copied;
-	bool reserved;	   /* a reserved bit is set */
+	bool reserved;     /* a reserved bit is set */
 	uint64_t host_off; /* of the L2 table */
 };
 
@@ -149,18 +152,18 @@ TD_CHECK int qcow2_l1e_decode(const struct qcow2_geom *g, uint64_t raw, struct q
 uint64_t qcow2_l1e_encode(const struct qcow2_l1e *e);
 
 enum qcow2_kind {
-	QCOW2_HOLE,	  /* nothing here: the backing image decides */
-	QCOW2_ZERO,	  /* reads as zeros, no cluster */
+	QCOW2_HOLE,       /* nothing here: the backing image decides */
+	QCOW2_ZERO,       /* reads as zeros, no cluster */
 	QCOW2_ZERO_ALLOC, /* reads as zeros, a cluster is kept */
 	QCOW2_DATA,
-	QCOW2_PACKED,	  /* compressed */
+	QCOW2_PACKED, /* compressed */
 };
 
 /* A standard L2 entry. */
 struct qcow2_l2e {
 	enum qcow2_kind kind;
-	bool copied;	     /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
-	bool reserved;	     /* a bit is set that must be clear */
+	bool copied;         /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
+	bool reserved;       /* a bit is set that must be clear */
 	uint64_t host_off;   /* ZERO_ALLOC, DATA: cluster; PACKED: first byte, any alignment */
 	uint64_t packed_len; /* PACKED: bytes from host_off to the end of its last 512-byte sector */
 };
@@ -170,18 +173,20 @@ struct qcow2_l2e {
  * first cluster, ends at or below max_host, and is aligned to clusters unless PACKED.  An offset of 0 with
  * COPIED set is a HOLE: it means more only with an external data file.
  */
-TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw, struct qcow2_l2e *ret);
+TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
+			      struct qcow2_l2e *ret);
 /* `reserved` is not written: an entry comes out clean.  packed_len: as decoded, or the exact bytes used. */
 uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
 
 /* A refcount table entry.  host_off is meaningful only if present. */
 struct qcow2_reftable_entry {
 	bool present;
-	bool reserved;	   /* a reserved bit is set */
+	bool reserved;     /* a reserved bit is set */
 	uint64_t host_off; /* of the refcount block */
 };
 
-TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_reftable_entry *ret);
+TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw,
+				   struct qcow2_reftable_entry *ret);
 
 /* Refcount number idx (< refblock_entries) of a block; any width, big-endian, low bits first below 8. */
 uint64_t qcow2_refcount_get(const struct qcow2_geom *g, const void *block, uint64_t idx);
@@ -217,20 +222,22 @@ TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, 
  * too little. -ENOTSUP: zstd is not built in.  -ENOMEM.  Allocates inside zlib/zstd only, under 300 KiB
  * whatever the input says. Thread-safe; takes up to a few milliseconds: call it on the worker pool.
  */
-TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
+TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out,
+			   size_t out_len);
 
 /*
  * Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if they do not fit
  * in out_len or are not fewer than in_len.  -ENOTSUP, -ENOMEM as above.
  */
-TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out, size_t out_len);
+TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out,
+			       size_t out_len);
 
 /* ---- creation ---- */
 
 struct qcow2_layout {
 	uint64_t reftable_off, refblock_off, l1_off;
 	uint64_t refblocks; /* from refblock_off on; small clusters with a large L1 need several */
-	uint64_t end;	    /* bytes of the file at first; every cluster below has refcount 1 */
+	uint64_t end;       /* bytes of the file at first; every cluster below has refcount 1 */
 };
 
 /*

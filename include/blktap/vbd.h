@@ -12,15 +12,23 @@
 
 struct td_vbd;
 
-enum td_req_op { TD_REQ_READ, TD_REQ_WRITE, TD_REQ_FLUSH, TD_REQ_TRIM, TD_REQ_ZERO, TD_REQ_EXTENT, TD_REQ_OPS };
+enum td_req_op {
+	TD_REQ_READ,
+	TD_REQ_WRITE,
+	TD_REQ_FLUSH,
+	TD_REQ_TRIM,
+	TD_REQ_ZERO,
+	TD_REQ_EXTENT,
+	TD_REQ_OPS
+};
 
 /* The export's; valid until done() is called, which is exactly once, never from inside td_vbd_submit. */
 struct td_req {
 	enum td_req_op op;
-	unsigned flags;		/* TD_FUA, TD_MAY_UNMAP, TD_FAST */
-	uint64_t off, len;	/* READ and WRITE: len is iov.len */
-	struct td_iov iov;	/* READ, WRITE: the export's memory */
-	struct td_extent extent; /* EXTENT: the answer */
+	unsigned flags;                               /* TD_FUA, TD_MAY_UNMAP, TD_FAST */
+	uint64_t off, len;                            /* READ and WRITE: len is iov.len */
+	struct td_iov iov;                            /* READ, WRITE: the export's memory */
+	struct td_extent extent;                      /* EXTENT: the answer */
 	void (*done)(struct td_req *req, int result); /* 0 or -errno */
 
 	/* the vbd's */
@@ -48,7 +56,8 @@ struct td_vbd *td_vbd_new(struct td_env *env, const char *name);
 void td_vbd_free(struct td_vbd *vbd); /* closed, nothing waiting */
 
 /* Open the image of this specification. */
-TD_CO TD_CHECK int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags, struct td_err *ret_err);
+TD_CO TD_CHECK int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags,
+			       struct td_err *ret_err);
 
 /* Drain, flush and close it.  The first error of the three is returned; it is closed all the same. */
 TD_CO TD_CHECK int td_vbd_close(struct td_vbd *vbd);
@@ -72,9 +81,9 @@ enum td_vbd_state td_vbd_state(const struct td_vbd *vbd);
 const char *td_req_op_name(enum td_req_op op);
 
 const char *td_vbd_name(const struct td_vbd *vbd);
-const char *td_vbd_spec(const struct td_vbd *vbd);	/* NULL when closed */
+const char *td_vbd_spec(const struct td_vbd *vbd);             /* NULL when closed */
 const struct td_image *td_vbd_image(const struct td_vbd *vbd); /* NULL when closed or paused */
-uint64_t td_vbd_size(const struct td_vbd *vbd);	 /* of the last open image */
+uint64_t td_vbd_size(const struct td_vbd *vbd);                /* of the last open image */
 bool td_vbd_read_only(const struct td_vbd *vbd);
 const struct td_limits *td_vbd_limits(const struct td_vbd *vbd);
 const struct td_vbd_stats *td_vbd_stats(const struct td_vbd *vbd);

@@ -26,12 +26,12 @@ int __wrap_inflate(z_streamp z, int flush)
 	return no_memory_midway ? Z_MEM_ERROR : __real_inflate(z, flush);
 }
 
-int __real_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
-			 int size);
-int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
-			 int size);
-int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy, const char *version,
-			 int size)
+int __real_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy,
+			 const char *version, int size);
+int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy,
+			 const char *version, int size);
+int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, int strategy,
+			 const char *version, int size)
 {
 	return no_memory ? Z_MEM_ERROR
 			 : __real_deflateInit2_(z, level, method, bits, mem, strategy, version, size);

@@ -210,7 +210,8 @@ static void each_field_is_checked(void **state)
 		{ 40, 8, 3 * CLUSTER + 8, -EUCLEAN, "L1 table at 0x30008 is not aligned" },
 		{ 40, 8, 0, -EUCLEAN, "L1 table cannot be at 0" },
 		{ 40, 8, 1ull << 56, -EUCLEAN, "L1 table cannot be" },
-		{ 40, 8, (1ull << 51) - CLUSTER, 0, "" }, /* the last cluster that a refcount table can count */
+		{ 40, 8, (1ull << 51) - CLUSTER, 0,
+		  "" }, /* the last cluster that a refcount table can count */
 		{ 40, 8, 1ull << 51, -EUCLEAN, "L1 table cannot be" },
 		{ 40, 8, 0xffffffffffff0000, -EUCLEAN, "L1 table cannot be" },
 		{ 40, 8, CLUSTER, -EUCLEAN, "the L1 table overlaps the refcount table" },

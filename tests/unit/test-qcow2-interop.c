@@ -46,8 +46,7 @@ static uint8_t *slurp(size_t *ret_len)
 static void walk_l2(const struct qcow2_header *h, const struct qcow2_geom *g, const uint8_t *file, size_t len,
 		    uint64_t l2_off)
 {
-	td_cleanup(free)
-	uint8_t *out = malloc(g->cluster_size);
+	td_cleanup(free) uint8_t *out = malloc(g->cluster_size);
 	struct qcow2_l2e e;
 
 	assert_non_null(out);
@@ -116,8 +115,7 @@ static void qemus_images_decode_and_encode_to_the_same_bytes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < TD_NELEMS(options); i++) {
-		td_cleanup(free)
-		uint8_t *file = NULL;
+		td_cleanup(free) uint8_t *file = NULL;
 		struct qcow2_header h;
 		struct qcow2_geom g;
 		uint8_t again[112];
@@ -154,8 +152,7 @@ static void qemus_compressed_clusters_inflate(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < TD_NELEMS(options); i++) {
-		td_cleanup(free)
-		uint8_t *file = NULL;
+		td_cleanup(free) uint8_t *file = NULL;
 		struct qcow2_header h;
 		struct qcow2_geom g;
 		size_t len;
@@ -172,8 +169,7 @@ static void qemus_compressed_clusters_inflate(void **state)
 
 static void qemus_snapshots_are_understood(void **state)
 {
-	td_cleanup(free)
-	uint8_t *file = NULL;
+	td_cleanup(free) uint8_t *file = NULL;
 	struct qcow2_header h;
 	struct qcow2_geom g;
 	struct qcow2_snapshot s;

@@ -4,9 +4,9 @@
  *
  * Each step is preceded by a record of it; a step that fails undoes all before it.
  */
-#include "tools/common/diskspec.h"
 #include "attach.h"
 #include "config.h"
+#include "tools/common/diskspec.h"
 #include <fcntl.h>
 #include <getopt.h>
 #include <spawn.h>

@@ -8,8 +8,7 @@
 #include <blktap/err.h>
 #include <sys/types.h>
 
-/* How long a daemon may take to start; to close, flush or pause unless -t says otherwise; to open and repair.
- */
+/* How long a daemon may take to start; to close, flush or pause unless -t says otherwise; to open and repair. */
 #define SPAWN_TIMEOUT_MS 30000u
 #define CLOSE_TIMEOUT_MS 120000u
 #define OPEN_TIMEOUT_MS  600000u

@@ -161,8 +161,7 @@ int taps_read(struct taps *ret, struct td_err *ret_err)
 	size_t nr = 0;
 	int r;
 
-	/* Markers first: one that is given back while we ask daemons is then a row too many, not a disk too
-	 * few. */
+	/* Markers first: one that is given back while we ask daemons is then a row too many, not a disk too few. */
 	r = minor_list(&minors, &nr, ret_err);
 	if (r == 0)
 		r = read_daemons(&t, ret_err);
