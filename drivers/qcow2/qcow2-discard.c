@@ -8,6 +8,8 @@
  */
 #include "qcow2-int.h"
 
+#define SPANS_AT_ONCE 64u
+
 /* ---- whole clusters; the range is held exclusively ---- */
 
 static enum qcow2_kind target(const struct qcow2 *q, bool unmap)
@@ -56,15 +58,16 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unm
 		bool change = false;
 
 		r = qcow2_map(q, at, end - at, &e);
-		/* A missing table spans much, and the chain may say different things of it: a slice at a time. */
-		e.len = r == 0 ? TD_MIN(e.len, qcow2_to_slice_end(q, at)) : 0;
+		/* A missing table spans much; where a chain may say different things of it, a slice at a time. */
+		if (r == 0 && q->im->backing)
+			e.len = TD_MIN(e.len, qcow2_to_slice_end(q, at));
 		if (r == 0)
 			r = must_change(q, at, &e, unmap, &change);
 		if (r == 0 && change)
 			r = qcow2_l2_own(q, at);
 		if (r == 0 && change)
 			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, unmap), 0);
-		at += e.len;
+		at += r == 0 ? e.len : 0;
 	}
 	return r;
 }
@@ -72,10 +75,14 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unm
 /* An L2 table's span at a time: others get their turn, and what is dropped does not pile up in memory. */
 static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
 {
+	unsigned spans = 0;
 	int r = 0;
 
 	for (uint64_t at = start, next; r == 0 && at < end; at = next) {
 		struct td_range range;
+
+		if (++spans % SPANS_AT_ONCE == 0)
+			td_co_pause(); /* holes take no I/O, and a disk can be millions of them */
 
 		next = TD_MIN(end, at + qcow2_to_table_end(q, at));
 		td_range_lock(&q->ranges, &range, at, next - at, TD_RANGE_EXCLUSIVE);

@@ -474,6 +474,28 @@ static void snapshots_with_terabytes_of_tables_cost_nothing(void **state)
 	stop(&f);
 }
 
+static void a_disk_of_an_exbibyte_of_holes_is_no_work(void **state)
+{
+	const uint64_t size = 1ull << 60;
+	struct fixture f = { 0 };
+	struct td_extent e;
+	double began;
+
+	(void)state;
+	assert_int_equal(testenv_open(&f.t, "sync", NULL), 0);
+	(void)snprintf(f.path, sizeof(f.path), "%s/disk", f.t.dir);
+	assert_int_equal(test_create(&f.t, size, "cluster_size=2M", false, "qcow2:%s", f.path), 0);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	began = now();
+	assert_int_equal(test_zero(&f.t, f.im, 0, size, TD_MAY_UNMAP), 0);
+	assert_int_equal(test_zero(&f.t, f.im, 0, size, 0), 0);
+	assert_int_equal(test_trim(&f.t, f.im, 0, size), 0);
+	assert_int_equal(test_extent(&f.t, f.im, 0, size, &e), 0);
+	assert_int_equal(e.len, size);
+	assert_true(now() - began < 4.0);
+	stop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +510,7 @@ int main(void)
 		cmocka_unit_test(a_dirty_image_with_crossed_entries_is_not_repaired),
 		cmocka_unit_test(a_dirty_image_in_a_huge_file_is_repaired_at_once),
 		cmocka_unit_test(a_table_that_l1_names_a_million_times_is_no_work),
+		cmocka_unit_test(a_disk_of_an_exbibyte_of_holes_is_no_work),
 		cmocka_unit_test(snapshots_with_terabytes_of_tables_cost_nothing),
 	};
 
