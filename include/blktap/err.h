@@ -18,6 +18,14 @@ struct td_err {
 	char msg[512]; /* one line, no newline: what file, what operation, what is wrong, what to do */
 };
 
+/* Names out of images go to somebody's terminal, and a sentence is one line: no control characters. */
+static inline void td_err_clean(struct td_err *e)
+{
+	for (char *p = e->msg; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+}
+
 /*
  * Write the sentence and return code, so that a failure is one statement:
  *	return td_err_set(ret_err, -EINVAL, "%s: no such option", name);
@@ -33,6 +41,7 @@ TD_PRINTF(3, 4) static inline int td_err_set(struct td_err *e, int code, const c
 	va_start(ap, fmt);
 	(void)vsnprintf(new.msg, sizeof(new.msg), fmt, ap);
 	va_end(ap);
+	td_err_clean(&new);
 	*e = new;
 	return code;
 }
@@ -50,6 +59,7 @@ TD_PRINTF(3, 4) static inline int td_err_prefix(struct td_err *e, int code, cons
 	va_start(ap, fmt);
 	(void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 	va_end(ap);
+	td_err_clean(e);
 	n = strlen(e->msg);
 	(void)snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old.msg);
 	return code;

@@ -34,6 +34,17 @@ static void sentence_is_set_prefixed_and_cut(void **state)
 	assert_int_equal(td_err_prefix(NULL, -EIO, "%s", x), -EIO);
 }
 
+static void a_name_cannot_write_to_the_terminal(void **state)
+{
+	struct td_err e = { 0 };
+
+	(void)state;
+	assert_int_equal(td_err_set(&e, -EIO, "%s", "a\nb\x1b[2Jc\x7f, \xc3\xa4"), -EIO);
+	assert_string_equal(e.msg, "a?b?[2Jc?, \xc3\xa4");
+	assert_int_equal(td_err_prefix(&e, -EIO, "%s", "x\ry"), -EIO);
+	assert_string_equal(e.msg, "x?y: a?b?[2Jc?, \xc3\xa4");
+}
+
 /* What fn writes to stderr. */
 static size_t capture(void (*fn)(void), char *buf, size_t size)
 {
@@ -107,6 +118,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sentence_is_set_prefixed_and_cut),
+		cmocka_unit_test(a_name_cannot_write_to_the_terminal),
 		cmocka_unit_test(levels_choose_what_is_written),
 		cmocka_unit_test(limit_holds_back_after_ten),
 	};
