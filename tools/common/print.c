@@ -30,6 +30,26 @@ int print_json_indented(json_t *json)
 	return dump(json, JSON_INDENT(4));
 }
 
+json_t *print_name(const char *name)
+{
+	json_t *v = json_string(name);
+	char *copy = v ? NULL : strdup(name);
+
+	for (char *p = copy; p && *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	if (copy)
+		v = json_string(copy);
+	free(copy);
+	return v;
+}
+
+void print_safe(const char *text)
+{
+	for (const char *p = text; *p; p++)
+		putchar((unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p);
+}
+
 const char *print_size(uint64_t bytes, char buf[static PRINT_SIZE_LEN])
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };

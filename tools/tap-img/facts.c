@@ -84,10 +84,16 @@ static int add_driver_facts(json_t *facts, struct td_image *im)
 static json_t *full_backing_name(const struct td_image *im)
 {
 	const char *slash = im->backing_path[0] == '/' ? NULL : strrchr(im->path, '/');
+	char *full;
+	json_t *v;
 
 	if (!slash)
-		return json_string(im->backing_path);
-	return json_sprintf("%.*s/%s", (int)(slash - im->path), im->path, im->backing_path);
+		return print_name(im->backing_path);
+	if (asprintf(&full, "%.*s/%s", (int)(slash - im->path), im->path, im->backing_path) < 0)
+		return NULL;
+	v = print_name(full);
+	free(full);
+	return v;
 }
 
 static int add_backing(json_t *facts, const struct td_image *im)
@@ -96,11 +102,11 @@ static int add_backing(json_t *facts, const struct td_image *im)
 
 	if (!im->backing_path)
 		return 0;
-	r = set(facts, "backing-filename", json_string(im->backing_path));
+	r = set(facts, "backing-filename", print_name(im->backing_path));
 	if (r == 0)
 		r = set(facts, "full-backing-filename", full_backing_name(im));
 	if (r == 0 && im->backing_format)
-		r = set(facts, "backing-filename-format", json_string(im->backing_format));
+		r = set(facts, "backing-filename-format", print_name(im->backing_format));
 	return r;
 }
 
@@ -111,7 +117,7 @@ static int add_file(json_t *facts, const struct td_image *im)
 	struct stat st;
 	int r;
 
-	r = set(facts, "filename", json_string(im->path));
+	r = set(facts, "filename", print_name(im->path));
 	/* A driver without a file (null, ram) has nothing to measure. */
 	if (r == 0 && im->path[0] && stat(im->path, &st) == 0)
 		r = set(facts, "actual-size", json_integer((json_int_t)st.st_blocks * 512));
@@ -154,8 +160,11 @@ static void print_text(const json_t *facts, const char *label, const char *name)
 {
 	const char *s = json_string_value(json_object_get(facts, name));
 
-	if (s)
-		printf("%s: %s\n", label, s);
+	if (!s)
+		return;
+	printf("%s: ", label);
+	print_safe(s);
+	putchar('\n');
 }
 
 static void print_bytes(const json_t *facts, const char *label, const char *name, bool exact)
@@ -178,9 +187,13 @@ static void print_backing(const json_t *facts)
 
 	if (!name)
 		return;
-	printf("backing file: %s", name);
-	if (full && strcmp(full, name) != 0)
-		printf(" (actual path: %s)", full);
+	printf("backing file: ");
+	print_safe(name);
+	if (full && strcmp(full, name) != 0) {
+		printf(" (actual path: ");
+		print_safe(full);
+		putchar(')');
+	}
 	putchar('\n');
 	print_text(facts, "backing file format", "backing-filename-format");
 }
