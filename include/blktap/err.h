@@ -18,9 +18,21 @@ struct td_err {
 	char msg[512]; /* one line, no newline: what file, what operation, what is wrong, what to do */
 };
 
-/* Names out of images go to somebody's terminal, and a sentence is one line: no control characters. */
-static inline void td_err_clean(struct td_err *e)
+/*
+ * The sentence, fit to be shown.  Names come out of images that somebody else made: no control characters, since it goes
+ * to a terminal and is one line.  A long one loses its middle: what is wrong and what to do stands at the end.
+ */
+static inline void td_err_put(struct td_err *e, const char *text)
 {
+	const size_t room = sizeof(e->msg) - 1, head = room / 4, len = strlen(text);
+
+	if (len <= room) {
+		memcpy(e->msg, text, len + 1);
+	} else {
+		memcpy(e->msg, text, head);
+		memcpy(e->msg + head, "...", 3);
+		memcpy(e->msg + head + 3, text + len - (room - head - 3), room - head - 3 + 1);
+	}
 	for (char *p = e->msg; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';
@@ -29,39 +41,40 @@ static inline void td_err_clean(struct td_err *e)
 /*
  * Write the sentence and return code, so that a failure is one statement:
  *	return td_err_set(ret_err, -EINVAL, "%s: no such option", name);
- * e may be NULL.  A longer sentence is cut.
+ * e may be NULL.
  */
 TD_PRINTF(3, 4) static inline int td_err_set(struct td_err *e, int code, const char *fmt, ...)
 {
-	struct td_err new; /* apart: an argument may be the old sentence itself */
+	td_cleanup(free) char *text = NULL; /* apart: an argument may be the old sentence itself */
 	va_list ap;
 
 	if (!e)
 		return code;
 	va_start(ap, fmt);
-	(void)vsnprintf(new.msg, sizeof(new.msg), fmt, ap);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
 	va_end(ap);
-	td_err_clean(&new);
-	*e = new;
+	td_err_put(e, text ? text : "no memory to say what is wrong");
 	return code;
 }
 
 /* Put "PREFIX: " before the sentence that is there; return code. */
 TD_PRINTF(3, 4) static inline int td_err_prefix(struct td_err *e, int code, const char *fmt, ...)
 {
-	struct td_err old;
+	td_cleanup(free) char *prefix = NULL;
+	td_cleanup(free) char *text = NULL;
 	va_list ap;
-	size_t n;
 
 	if (!e)
 		return code;
-	old = *e;
 	va_start(ap, fmt);
-	(void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	if (vasprintf(&prefix, fmt, ap) < 0)
+		prefix = NULL;
 	va_end(ap);
-	td_err_clean(e);
-	n = strlen(e->msg);
-	(void)snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old.msg);
+	if (!prefix || asprintf(&text, "%s: %s", prefix, e->msg) < 0)
+		text = NULL;
+	if (text)
+		td_err_put(e, text);
 	return code;
 }
 

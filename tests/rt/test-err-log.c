@@ -30,6 +30,11 @@ static void sentence_is_set_prefixed_and_cut(void **state)
 	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
 	assert_int_equal(td_err_prefix(&e, -EIO, "%s", x), -EIO);
 	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
+	assert_int_equal(td_err_set(&e, -EIO, "open %s: it is not there", x), -EIO);
+	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
+	assert_int_equal(strncmp(e.msg, "open xxx", 8), 0);
+	assert_non_null(strstr(e.msg, "x...x"));
+	assert_non_null(strstr(e.msg, "x: it is not there"));
 	assert_int_equal(td_err_set(NULL, -EIO, "%s", x), -EIO);
 	assert_int_equal(td_err_prefix(NULL, -EIO, "%s", x), -EIO);
 }
