@@ -25,6 +25,7 @@ E2E += tests/e2e/fuse-data.sh
 E2E += tests/e2e/fuse-ops.sh
 EXTRA_DIST += tests/e2e/fuse-lib.sh
 
+E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/images.sh
 E2E += tests/e2e/matrix.sh
 

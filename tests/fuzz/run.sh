@@ -96,7 +96,7 @@ fuzz_image()
 		$libs
 	image_seeds || { echo "FAILED: fuzz-image has no seeds"; return 1; }
 	mkdir -p fuzz-found "$tmp/new-image"
-	if ! "$tmp/fuzz-image" -max_total_time="$seconds" -max_len=100000 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+	if ! "$tmp/fuzz-image" -max_total_time="$seconds" -max_len=100000 -rss_limit_mb=1024 -malloc_limit_mb=1024 \
 		-timeout=20 -print_final_stats=1 -artifact_prefix=fuzz-found/image- "$tmp/new-image" "$tmp/seeds" \
 		>"$tmp/log" 2>&1; then
 		tail -40 "$tmp/log"
