@@ -19,8 +19,8 @@ struct td_err {
 };
 
 /*
- * The sentence, fit to be shown.  Names come out of images that somebody else made: no control characters, since it goes
- * to a terminal and is one line.  A long one loses its middle: what is wrong and what to do stands at the end.
+ * The sentence, fit to be shown.  Names come out of images that somebody else made: no control characters, since it
+ * goes to a terminal and is one line.  A long one loses its middle: what is wrong and what to do stands at the end.
  */
 static inline void td_err_put(struct td_err *e, const char *text)
 {

@@ -37,7 +37,9 @@ with open(sys.argv[1], "r+b") as f:
     f.seek(8)
     f.write(struct.pack(">QI", 1024, len(name)))
     f.seek(112)
-    f.write((struct.pack(">II", 0xE2792ACA, len(fmt)) + fmt.ljust((len(fmt) + 7) // 8 * 8, b"\0") if fmt else b"") + bytes(8))
+    if fmt:
+        f.write(struct.pack(">II", 0xE2792ACA, len(fmt)) + fmt.ljust((len(fmt) + 7) // 8 * 8, b"\0"))
+    f.write(bytes(8))
     f.seek(1024)
     f.write(name)
 PY
@@ -305,7 +307,7 @@ for outside in . /dev/zero /etc/passwd ../elsewhere/secret "$T/elsewhere/secret"
 	over "$outside" raw
 	refused 'no allowed directory holds it: --allow [^ ]+ or the line' qcow2:over
 done
-for name in 'json:{"driver":"null-co"}' nbd://127.0.0.1:1/ nbd:unix:/x ssh://root@host/x http://host/x fat:/ file:base; do
+for name in 'json:{"driver":"null-co"}' nbd://127.0.0.1:1/ nbd:unix:/x ssh://root@host/x fat:/ file:base; do
 	over "$name" raw
 	refused 'not a plain path' qcow2:over
 done
