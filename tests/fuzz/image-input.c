@@ -43,7 +43,7 @@ static bool all_zero(const uint8_t *p, size_t len)
 
 static void put_head(uint8_t *buf, uint32_t todo, uint64_t file_len)
 {
-	memcpy(buf, "FZIM", 4);
+	td_put_be32(buf, 0x465a494d); /* FZIM */
 	put_le32(buf + 4, todo);
 	put_le64(buf + 8, file_len);
 }

@@ -24,10 +24,10 @@ static size_t current_len;
 /* Nothing but system calls: whatever failed, it was here. */
 static void keep_current(int sig)
 {
-	int fd = mkdir("fuzz-found", 0777) < 0 && errno != EEXIST
-			 ? -1
-			 : open("fuzz-found/image-replay", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+	int fd;
 
+	(void)mkdir("fuzz-found", 0777); /* it may be there */
+	fd = open("fuzz-found/image-replay", O_WRONLY | O_CREAT | O_TRUNC, 0666);
 	if (fd >= 0 && write(fd, current, current_len) == (ssize_t)current_len)
 		(void)!write(2, "the input is fuzz-found/image-replay\n", 37);
 	signal(sig, SIG_DFL);
@@ -94,7 +94,7 @@ static int run_random(void)
 
 	while (nr < SEEDS_MAX && (len[nr] = image_seed(nr, seed[nr], INPUT_MAX)) > 0)
 		nr++;
-	for (; runs < nr || now_ms() < end; runs++) {
+	for (; nr > 0 && (runs < nr || now_ms() < end); runs++) {
 		unsigned i = runs < nr ? runs : (unsigned)(test_random(&random) % nr);
 
 		memcpy(current, seed[i], len[i]);
