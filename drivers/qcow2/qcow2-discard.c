@@ -161,6 +161,13 @@ static int zero_ends(struct td_image *im, const struct split *s, unsigned flags)
 	return r;
 }
 
+static int zero_all(struct td_image *im, const struct split *s, unsigned flags)
+{
+	int r = zero_ends(im, s, flags);
+
+	return r < 0 ? r : zero_middle(im->state, s->start, s->end, flags & TD_MAY_UNMAP);
+}
+
 /* ---- the slots ---- */
 
 int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags)
@@ -174,11 +181,10 @@ int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned f
 		return -ENOTSUP;
 	r = qcow2_begin_write(q);
 	if (r == 0)
-		r = zero_ends(im, &s, flags);
-	if (r == 0)
-		r = zero_middle(q, s.start, s.end, flags & TD_MAY_UNMAP);
-	if (r == -ENOSPC && qcow2_reclaim(q)) /* for an L2 table; the ends have tried it for themselves */
-		r = zero_middle(q, s.start, s.end, flags & TD_MAY_UNMAP);
+		r = zero_all(im, &s, flags);
+	/* All of it again: which part found no space is not known here, and what is zero already costs nothing. */
+	if (r == -ENOSPC && qcow2_reclaim(q))
+		r = zero_all(im, &s, flags);
 	if (r == 0 && (flags & TD_FUA))
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
 	return r;

@@ -77,9 +77,32 @@ static void any_failed_operation_loses_nothing_that_was_flushed(void **state)
 	}
 }
 
+/*
+ * A zero whose ends found no space was done again after space had been reclaimed, but for its ends, and called done.
+ * It takes another request's drop at the right moment: this seed has it, at operation 6 of qemu's image.
+ */
+static void a_zero_that_found_no_space_is_done_again_as_a_whole(void **state)
+{
+	struct run run;
+
+	(void)state;
+	for (unsigned i = 0; i < nr_variants; i++) {
+		if (!run_setup(&run, &variants[i], 1882530971325044))
+			continue;
+		for (uint64_t n = 1; n <= 12; n++) {
+			run_begin(&run);
+			simdisk_fail(run.sim, n, SIMDISK_ENOSPC);
+			assert_int_equal(testenv_run(&run.t, run_workload, &run), 0);
+			check_after(&run);
+		}
+		run_teardown(&run);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_zero_that_found_no_space_is_done_again_as_a_whole),
 		cmocka_unit_test(any_failed_operation_loses_nothing_that_was_flushed),
 	};
 
