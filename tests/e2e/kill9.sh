@@ -33,8 +33,8 @@ qemu_check()
 fio_load()
 {
 	fio --name=verify --ioengine=nbd --uri="nbd+unix:///?socket=$T/s" --rw=randwrite --bs=4k --iodepth=8 \
-		--fsync=64 --offset=$size --size=$size --verify=crc32c --verify_backlog=128 --verify_fatal=1 \
-		>"$T/fio.out" 2>&1 &
+		--fsync=64 --offset=$size --size=$size --verify=crc32c --verify_state_save=0 \
+		--verify_backlog=128 --verify_fatal=1 >"$T/fio.out" 2>&1 &
 	FIO=$!
 }
 
