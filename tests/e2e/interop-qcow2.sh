@@ -227,9 +227,22 @@ qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128K e.qcow2 1M
 refused 'e.qcow2.*([Ee]xtended L2|subcluster)' e.qcow2
 qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on d.qcow2 1M
 refused 'd.qcow2.*(data file)' d.qcow2
-qemu-img create -q -f qcow2 --object secret,id=s,data=x \
-	-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 l.qcow2 1M
-refused 'l.qcow2.*(encrypt|LUKS)' l.qcow2
+# To make one qemu-img times its own cipher, and gives up at some tries ("Unable to get accurate CPU usage").
+make_luks()
+{
+	for _ in 1 2 3 4 5 6 7 8; do
+		rm -f l.qcow2
+		qemu-img create -q -f qcow2 --object secret,id=s,data=x \
+			-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 l.qcow2 1M \
+			2>/dev/null && return
+	done
+	return 1
+}
+if make_luks; then
+	refused 'l.qcow2.*(encrypt|LUKS)' l.qcow2
+else
+	say "qemu-img makes no LUKS image here: not tried"
+fi
 cp x.qcow2 u.qcow2
 printf '\100' | dd of=u.qcow2 bs=1 seek=72 conv=notrunc status=none # an incompatible bit that nobody knows
 refused 'u.qcow2.*feature' u.qcow2
