@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 noinst_HEADERS = \
 	include/blktap/base.h \
+	include/blktap/blkif.h \
 	include/blktap/co.h \
 	include/blktap/ctl.h \
 	include/blktap/err.h \
@@ -16,4 +17,5 @@ noinst_HEADERS = \
 	include/blktap/pool.h \
 	include/blktap/qcow2.h \
 	include/blktap/spec.h \
-	include/blktap/vbd.h
+	include/blktap/vbd.h \
+	include/blktap/xs.h

@@ -8,6 +8,7 @@
 
 #include <blktap/err.h>
 #include <blktap/vbd.h>
+#include <jansson.h>
 
 struct td_loop;
 struct td_export;
@@ -27,6 +28,9 @@ struct td_export_ops {
 
 	/* After stopped(), or by force after the time is up: drop clients, remove sockets and mounts. */
 	void (*free)(struct td_export *e);
+
+	/* Add what this kind alone knows to an object of `stats`; 0 or -ENOMEM.  NULL: nothing to add. */
+	int (*stats)(const struct td_export *e, json_t *ret_object);
 };
 
 struct td_export {
@@ -46,5 +50,34 @@ struct td_export {
 };
 
 extern const struct td_export_ops td_nbd_export, td_fuse_export;
+extern const struct td_export_ops td_ring_export; /* the ring over shared memory; address: unix:PATH */
+
+/*
+ * A Xen guest's ring.  Its address is "xen:DOMID.DEVID"; started by a control message, not by an option, because it
+ * takes what the frontend wrote to xenstore.
+ */
+#define TD_XEN_MAX_QUEUES 4
+
+struct td_xen_queue {
+	unsigned nr_refs; /* 1, 2, 4, 8 or 16 */
+	uint32_t refs[16];
+	uint32_t port; /* the frontend's event channel */
+};
+
+struct td_xen_setup {
+	uint32_t domid, devid;
+	const char *protocol; /* as the frontend wrote it; NULL: it wrote none */
+	bool persistent;      /* both sides want it */
+	unsigned max_grants;  /* pages that may stay mapped, all queues; 0: the default */
+	unsigned poll_us;
+	unsigned nr_queues;
+	struct td_xen_queue queue[TD_XEN_MAX_QUEUES];
+	uint64_t cookie; /* names this connection, for the journal */
+	bool recover;    /* the guest was connected already: go on where the last process was killed */
+};
+
+/* -ENOSYS: built without Xen's libraries; -ENODEV: no Xen here. */
+TD_CHECK int td_xen_ring_start(struct td_loop *loop, struct td_vbd *vbd, const struct td_xen_setup *setup,
+			       struct td_export **ret_export, struct td_err *ret_err);
 
 #endif

@@ -70,6 +70,21 @@ TD_CO TD_CHECK int td_vbd_close(struct td_vbd *vbd);
 TD_CO TD_CHECK int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err);
 TD_CO TD_CHECK int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err);
 
+/* Give it another size, while it is served.  Whoever watches is told. */
+TD_CO TD_CHECK int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err);
+
+/*
+ * Be told of what changed on the disk: its size (a resize, or unpaused onto another image), its state.  fn is called
+ * outside coroutines, some time after the change; it looks at the disk for what it is now.
+ */
+struct td_vbd_watch {
+	void (*fn)(struct td_vbd_watch *w);
+	TAILQ_ENTRY(td_vbd_watch) link;
+};
+
+void td_vbd_watch(struct td_vbd *vbd, struct td_vbd_watch *w);
+void td_vbd_unwatch(struct td_vbd *vbd, struct td_vbd_watch *w);
+
 /* Not from a coroutine: from an export's event. */
 void td_vbd_submit(struct td_vbd *vbd, struct td_req *req);
 

@@ -31,10 +31,11 @@ room_of_header()
 	base) echo all ;;
 	co | err | iov | lock | log | loop | opts | pool) echo rt ;;
 	io) echo io ;;
-	qcow2 | qcow | vmdk | vhd) echo formats ;;
+	blkif | qcow2 | qcow | vmdk | vhd) echo formats ;;
 	image | policy | spec) echo drivers ;;
 	ctl | export | stats | vbd) echo blktap ;;
-	blkif | ring*) echo ring ;;
+	ringwire) echo all ;; # numbers on a wire between two programs
+	xs) echo xen ;;
 	*) echo unknown ;;
 	esac
 }
@@ -52,6 +53,9 @@ room_of_file()
 	drivers/*/*) echo format-drivers ;;
 	drivers/*) echo drivers ;;
 	blktap/*) echo blktap ;;
+	client/*) echo client ;;
+	xen/*) echo xen ;;
+	tapback/*) echo tapback ;;
 	tools/*) echo tools ;;
 	*) echo tests ;;
 	esac
@@ -71,7 +75,11 @@ may()
 	drivers:rt | drivers:formats | drivers:drivers) return 0 ;;
 	format-drivers:rt) [ "$3" != loop ] ;; # a format waits for its child, never for a descriptor
 	format-drivers:formats | format-drivers:drivers) return 0 ;;
-	blktap:rt | blktap:io | blktap:drivers | blktap:blktap | blktap:ring) return 0 ;;
+	blktap:rt | blktap:io | blktap:drivers | blktap:blktap) return 0 ;;
+	blktap:formats | client:formats) [ "$3" = blkif ] ;; # the ring's ABI, and no image format
+	xen:rt) [ "$3" = err ] ;;
+	tapback:rt | tapback:xen) return 0 ;;
+	tapback:blktap) [ "$3" = ctl ] ;;
 	tools:*) return 0 ;;
 	tests:*) return 0 ;;
 	*) return 1 ;;
@@ -87,7 +95,9 @@ calls_may()
 	leaf:rt | leaf:io | leaf:leaf | leaf:drivers) return 0 ;;
 	drivers:rt | drivers:formats | drivers:drivers | drivers:leaf) return 0 ;;
 	format-drivers:rt | format-drivers:formats | format-drivers:drivers | format-drivers:format-drivers) return 0 ;;
-	blktap:rt | blktap:io | blktap:drivers | blktap:blktap) return 0 ;;
+	blktap:rt | blktap:io | blktap:drivers | blktap:blktap | blktap:formats) return 0 ;;
+	client:formats | client:client | xen:xen) return 0 ;;
+	tapback:rt | tapback:xen | tapback:blktap | tapback:tapback) return 0 ;;
 	tools:*) return 0 ;;
 	*) return 1 ;;
 	esac
@@ -98,7 +108,7 @@ calls_may()
 sources()
 {
 	local dir
-	for dir in include formats drivers blktap tools; do
+	for dir in include formats drivers blktap client xen tapback tools; do
 		[ ! -d "$dir" ] || find "$dir" -name '*.[ch]' | sort
 	done
 }
