@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define ATTR_SECONDS                                                                                         \
-	1.0 /* how long the kernel may believe the size; it changes only when a pause swaps the image */
+	1.0 /* how long the kernel may believe the size; it is told to ask again when that changes */
 #define BLOCK_SIZE     4096u
 #define TRANSFER_SIZE  (128u << 10) /* what cp, cmp and stdio read and write at once; each is a request */
 #define SEEK_STEP      (UINT64_C(1) << 30) /* one question to the image */

@@ -254,6 +254,20 @@ static int mount_session(struct fuse_export *e, struct td_err *ret_err)
 
 /* ---- the export ---- */
 
+/*
+ * The kernel asks for the size anew.  A negative offset: attributes alone, so that this cannot wait for pages that
+ * are on their way to us.  -ENOENT: it has forgotten them already.
+ */
+static void disk_changed(struct td_vbd_watch *w)
+{
+	struct fuse_export *e = td_container_of(w, struct fuse_export, disk);
+
+	if (e->gone || e->size == td_vbd_size(e->pub.vbd))
+		return;
+	e->size = td_vbd_size(e->pub.vbd);
+	td_ignore(fuse_lowlevel_notify_inval_inode(e->session, FUSE_ROOT_ID, -1, 0));
+}
+
 /* From the loop, not from stop(): main may be in a coroutine, and requests are submitted outside of any. */
 static void last_look(struct td_timer *t)
 {
@@ -289,6 +303,7 @@ static void export_destroy(struct fuse_export *e)
 {
 	td_timer_cancel(&e->last_look);
 	td_loop_unwatch(&e->watch);
+	td_vbd_unwatch(e->pub.vbd, &e->disk);
 	if (e->session) {
 		fuse_session_unmount(e->session);
 		fuse_session_destroy(e->session);
@@ -327,6 +342,9 @@ static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *addr
 	e->loop = loop;
 	e->answered = answered;
 	e->watch.fn = session_event;
+	e->size = td_vbd_size(vbd);
+	e->disk.fn = disk_changed;
+	td_vbd_watch(vbd, &e->disk);
 	SLIST_INIT(&e->free_slots);
 	clock_gettime(CLOCK_REALTIME, &e->since);
 	if (!e->pub.address) {

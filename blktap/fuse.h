@@ -55,6 +55,8 @@ struct fuse_export {
 	struct td_timer last_look;
 	bool freed;            /* by force, with requests in flight: the last one frees */
 	struct timespec since; /* all the times that the file shows */
+	struct td_vbd_watch disk;
+	uint64_t size; /* that the kernel was told */
 
 	/* fuse-slot.c */
 	struct fuse_slot *slots[FUSE_SLOTS];

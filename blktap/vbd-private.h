@@ -21,6 +21,7 @@ struct td_vbd {
 	/* vbd-state.c; under state_lock */
 	struct td_mutex state_lock; /* one change of state at a time */
 	enum td_vbd_state state;
+	bool held; /* running, but the image is being resized: requests wait */
 	char *spec;
 	unsigned open_flags;
 	struct td_image *image; /* NULL: closed or paused */
@@ -34,7 +35,18 @@ struct td_vbd {
 	struct td_hook hook;
 	struct td_vbd_stats stats;
 	struct td_log_limit log_limit;
+
+	/* who is told of changes; from the hook */
+	TAILQ_HEAD(td_vbd_watch_list, td_vbd_watch) watches;
+	struct td_vbd_watch *next_watch; /* while they are told */
+	bool changed;
 };
+
+/* Size or state: those who watch are told in this turn of the loop. */
+static inline void vbd_changed(struct td_vbd *vbd)
+{
+	vbd->changed = true;
+}
 
 /* As many as may run.  From a coroutine or not. */
 void vbd_start_waiting(struct td_vbd *vbd);

@@ -6,11 +6,17 @@
  *	                    ^                  | the flush failed                    |
  *	                    +------------------+---------------unpause---------------+
  *
- * close leads from each of them to CLOSED.
+ * close leads from each of them to CLOSED.  A resize drains too, but stays RUNNING: it holds new requests back.
  * Requests are accepted in every state but CLOSED; they go to the image in RUNNING only.
  */
 #include "vbd-private.h"
 #include <blktap/spec.h>
+
+static void set_state(struct td_vbd *vbd, enum td_vbd_state state)
+{
+	vbd->state = state;
+	vbd_changed(vbd);
+}
 
 /* A file of the size that clients were told, and the limits, outlive the image during a pause. */
 static void remember_image(struct td_vbd *vbd)
@@ -69,7 +75,7 @@ int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags, struc
 	if (r < 0)
 		return r;
 	vbd->open_flags = open_flags;
-	vbd->state = TD_VBD_RUNNING;
+	set_state(vbd, TD_VBD_RUNNING);
 	return 0;
 }
 
@@ -82,14 +88,14 @@ int td_vbd_close(struct td_vbd *vbd)
 	if (vbd->state == TD_VBD_CLOSED)
 		return 0;
 	if (vbd->image) {
-		vbd->state = TD_VBD_PAUSING;
+		set_state(vbd, TD_VBD_PAUSING);
 		wait_drained(vbd);
 		if (!vbd->image->read_only)
 			r = td_image_flush(vbd->image);
 		r_close = close_image(vbd);
 		r = r < 0 ? r : r_close;
 	}
-	vbd->state = TD_VBD_CLOSED;
+	set_state(vbd, TD_VBD_CLOSED);
 	vbd_fail_waiting(vbd, -ESHUTDOWN);
 	free(vbd->spec);
 	vbd->spec = NULL;
@@ -98,7 +104,7 @@ int td_vbd_close(struct td_vbd *vbd)
 
 static int run_on(struct td_vbd *vbd, int r, struct td_err *ret_err)
 {
-	vbd->state = TD_VBD_RUNNING;
+	set_state(vbd, TD_VBD_RUNNING);
 	vbd_start_waiting(vbd);
 	return td_err_set(ret_err, r, "%s: cannot be paused, the flush failed: %s; it runs on",
 			  vbd->image->name, strerrordesc_np(-r));
@@ -113,14 +119,14 @@ int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err)
 		return 0;
 	if (vbd->state != TD_VBD_RUNNING)
 		return td_err_set(ret_err, -ENODEV, "%s: there is no open disk to pause", vbd->name);
-	vbd->state = TD_VBD_PAUSING;
+	set_state(vbd, TD_VBD_PAUSING);
 	wait_drained(vbd);
 	if (!vbd->image->read_only)
 		r = td_image_flush(vbd->image);
 	if (r < 0)
 		return run_on(vbd, r, ret_err);
 	r = close_image(vbd);
-	vbd->state = TD_VBD_PAUSED;
+	set_state(vbd, TD_VBD_PAUSED);
 	if (r < 0)
 		return td_err_set(ret_err, r,
 				  "%s: paused, but closing it failed: %s; check the image before unpausing",
@@ -143,7 +149,49 @@ int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err)
 	r = open_image(vbd, spec ? spec : vbd->spec, vbd->open_flags, ret_err);
 	if (r < 0)
 		return r;
-	vbd->state = TD_VBD_RUNNING;
+	set_state(vbd, TD_VBD_RUNNING);
 	vbd_start_waiting(vbd);
 	return 0;
+}
+
+/* ---- resize ---- */
+
+static int check_resize(const struct td_vbd *vbd, uint64_t size, struct td_err *ret_err)
+{
+	if (vbd->state == TD_VBD_CLOSED)
+		return td_err_set(ret_err, -ENODEV, "%s: there is no open disk to resize", vbd->name);
+	if (vbd->state != TD_VBD_RUNNING)
+		return td_err_set(ret_err, -EBUSY, "%s: is paused; unpause it before it is resized",
+				  vbd->name);
+	if (size % 512)
+		return td_err_set(ret_err, -EINVAL, "%s: the size of a disk is a multiple of 512",
+				  vbd->image->name);
+	if (size < vbd->image->size)
+		return td_err_set(ret_err, -ENOTSUP,
+				  "%s: has %llu bytes; a disk that is served can only become larger",
+				  vbd->image->name, (unsigned long long)vbd->image->size);
+	return 0;
+}
+
+/* Drivers change tables and ends of files here that requests look at: none is in the image meanwhile. */
+int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err)
+{
+	td_co_guard(&vbd->state_lock);
+	int r = check_resize(vbd, size, ret_err);
+
+	if (r < 0)
+		return r;
+	vbd->held = true;
+	wait_drained(vbd);
+	r = td_image_resize(vbd->image, size, ret_err);
+	if (r == 0) {
+		r = td_image_flush(vbd->image); /* who is told of the new size may count on it */
+		if (r < 0)
+			td_err_set(ret_err, r, "%s: resized, but the flush failed: %s", vbd->image->name,
+				   strerrordesc_np(-r));
+	}
+	vbd->held = false;
+	vbd_changed(vbd);
+	vbd_start_waiting(vbd);
+	return r;
 }

@@ -62,7 +62,7 @@ static void count(struct td_vbd *vbd, const struct td_req *req, int result)
 	if (result == -ENOTSUP && req->flags & TD_FAST)
 		return; /* an answer, not a failure: "not fast" */
 	s->errors++;
-	if (result != -ESHUTDOWN) /* the disk is being closed, and says so elsewhere */
+	if (result != -ESHUTDOWN && result != -ECANCELED) /* closing and cancelling are said elsewhere */
 		log_failure(vbd, req, result);
 }
 
@@ -77,7 +77,21 @@ static void finish(struct td_vbd *vbd, struct td_req *req, int result)
 
 static bool may_run(const struct td_vbd *vbd)
 {
-	return vbd->state == TD_VBD_RUNNING && vbd->stats.in_flight < VBD_MAX_IN_FLIGHT;
+	return vbd->state == TD_VBD_RUNNING && !vbd->held && vbd->stats.in_flight < VBD_MAX_IN_FLIGHT;
+}
+
+static void put_waiting(struct td_vbd *vbd, struct td_req *req)
+{
+	TAILQ_INSERT_TAIL(&vbd->waiting, req, link);
+	req->waiting = true;
+	vbd->stats.waiting++;
+}
+
+static void unput_waiting(struct td_vbd *vbd, struct td_req *req)
+{
+	TAILQ_REMOVE(&vbd->waiting, req, link);
+	req->waiting = false;
+	vbd->stats.waiting--;
 }
 
 static struct td_req *take_waiting(struct td_vbd *vbd)
@@ -86,15 +100,8 @@ static struct td_req *take_waiting(struct td_vbd *vbd)
 
 	if (!req || !may_run(vbd))
 		return NULL;
-	TAILQ_REMOVE(&vbd->waiting, req, link);
-	vbd->stats.waiting--;
+	unput_waiting(vbd, req);
 	return req;
-}
-
-static void put_waiting(struct td_vbd *vbd, struct td_req *req)
-{
-	TAILQ_INSERT_TAIL(&vbd->waiting, req, link);
-	vbd->stats.waiting++;
 }
 
 static void one_more(struct td_vbd *vbd)
@@ -189,15 +196,24 @@ void vbd_fail_waiting(struct td_vbd *vbd, int result)
 	struct td_req *req;
 
 	while ((req = TAILQ_FIRST(&vbd->waiting))) {
-		TAILQ_REMOVE(&vbd->waiting, req, link);
-		vbd->stats.waiting--;
+		unput_waiting(vbd, req);
 		finish(vbd, req, result);
 	}
+}
+
+bool td_vbd_cancel(struct td_vbd *vbd, struct td_req *req)
+{
+	if (!req->waiting)
+		return false;
+	unput_waiting(vbd, req);
+	finish(vbd, req, -ECANCELED);
+	return true;
 }
 
 void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
 {
 	req->vbd = vbd;
+	req->waiting = false;
 	req->start_ns = td_loop_now(vbd->env->loop);
 	if (req->op == TD_REQ_READ || req->op == TD_REQ_WRITE)
 		req->len = req->iov.len;
@@ -213,6 +229,34 @@ void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
 	}
 }
 
+/* ---- who watches ---- */
+
+void td_vbd_watch(struct td_vbd *vbd, struct td_vbd_watch *w)
+{
+	TAILQ_INSERT_TAIL(&vbd->watches, w, link);
+}
+
+void td_vbd_unwatch(struct td_vbd *vbd, struct td_vbd_watch *w)
+{
+	if (vbd->next_watch == w)
+		vbd->next_watch = TAILQ_NEXT(w, link);
+	TAILQ_REMOVE(&vbd->watches, w, link);
+}
+
+static void tell_watches(struct td_vbd *vbd)
+{
+	struct td_vbd_watch *w;
+
+	vbd->changed = false;
+	vbd->next_watch = TAILQ_FIRST(&vbd->watches);
+	while ((w = vbd->next_watch)) {
+		vbd->next_watch = TAILQ_NEXT(w, link);
+		w->fn(w);
+	}
+}
+
+/* ---- the hook ---- */
+
 /* Only what is there now: done() may submit requests that finish at once, and others want their turn. */
 static unsigned deliver(struct td_hook *h)
 {
@@ -226,6 +270,10 @@ static unsigned deliver(struct td_hook *h)
 			last = NULL;
 		nr++;
 		req->done(req, req->result);
+	}
+	if (vbd->changed) {
+		tell_watches(vbd);
+		nr++;
 	}
 	return nr;
 }
@@ -246,6 +294,7 @@ struct td_vbd *td_vbd_new(struct td_env *env, const char *name)
 	vbd->env = env;
 	TAILQ_INIT(&vbd->waiting);
 	TAILQ_INIT(&vbd->finished);
+	TAILQ_INIT(&vbd->watches);
 	vbd->hook.fn = deliver;
 	td_loop_hook(env->loop, &vbd->hook);
 	return vbd;

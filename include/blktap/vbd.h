@@ -33,7 +33,8 @@ struct td_req {
 
 	/* the vbd's */
 	struct td_vbd *vbd;
-	int result; /* kept until done() is called */
+	int result;   /* kept until done() is called */
+	bool waiting; /* not in the image yet */
 	uint64_t start_ns;
 	TAILQ_ENTRY(td_req) link;
 };
@@ -70,12 +71,16 @@ TD_CO TD_CHECK int td_vbd_close(struct td_vbd *vbd);
 TD_CO TD_CHECK int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err);
 TD_CO TD_CHECK int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err);
 
-/* Give it another size, while it is served.  Whoever watches is told. */
+/*
+ * Make it larger, while it is served: requests in flight finish first, new ones wait as long as it takes.  Whoever
+ * watches is told.  -ENOTSUP: smaller, or a driver that cannot; -EINVAL: no multiple of 512; -EBUSY: it is paused.
+ */
 TD_CO TD_CHECK int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err);
 
 /*
  * Be told of what changed on the disk: its size (a resize, or unpaused onto another image), its state.  fn is called
- * outside coroutines, some time after the change; it looks at the disk for what it is now.
+ * from the loop, outside coroutines, some time after the change; it looks at the disk for what it is now.  It may
+ * watch and unwatch, itself and others.  The struct is the caller's.
  */
 struct td_vbd_watch {
 	void (*fn)(struct td_vbd_watch *w);
@@ -87,6 +92,12 @@ void td_vbd_unwatch(struct td_vbd *vbd, struct td_vbd_watch *w);
 
 /* Not from a coroutine: from an export's event. */
 void td_vbd_submit(struct td_vbd *vbd, struct td_req *req);
+
+/*
+ * True: the request was still waiting (for an unpause, or behind others), and done() comes with -ECANCELED.  False:
+ * the image has it already, or it is finished; done() comes as ever.
+ */
+bool td_vbd_cancel(struct td_vbd *vbd, struct td_req *req);
 
 /* Has everything submitted been answered? */
 bool td_vbd_idle(const struct td_vbd *vbd);

@@ -336,6 +336,208 @@ static void a_failed_close_is_reported(void **state)
 	teardown(x);
 }
 
+/* ---- resize, watching, cancelling ---- */
+
+struct resize_call {
+	struct td_vbd *vbd;
+	uint64_t size;
+	struct td_err err;
+};
+
+static int resize_it(void *arg)
+{
+	struct resize_call *c = arg;
+
+	return td_vbd_resize(c->vbd, c->size, &c->err);
+}
+
+static int resize(struct test *x, uint64_t size)
+{
+	struct resize_call c = { .vbd = x->vbd, .size = size };
+
+	return testenv_run(&x->t, resize_it, &c);
+}
+
+/* Who watches, and what it saw last. */
+struct watcher {
+	struct td_vbd_watch w;
+	struct td_vbd *vbd;
+	struct watcher *drop; /* unwatched when this one is told */
+	unsigned told;
+	bool inside;
+	uint64_t size;
+	enum td_vbd_state state;
+};
+
+static void told(struct td_vbd_watch *w)
+{
+	struct watcher *x = td_container_of(w, struct watcher, w);
+
+	x->told++;
+	x->inside |= td_co_self() != NULL;
+	x->size = td_vbd_size(x->vbd);
+	x->state = td_vbd_state(x->vbd);
+	if (x->drop)
+		td_vbd_unwatch(x->vbd, &x->drop->w);
+	x->drop = NULL;
+}
+
+/* No request may be in the image while a driver moves its tables. */
+static unsigned slow_reads_at_resize;
+
+static int slow_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
+{
+	(void)size;
+	(void)ret_err;
+	td_loop_sleep(im->env->loop, 20000000);
+	slow_reads_at_resize = slow_reads;
+	return 0;
+}
+
+static void a_resize_drains_and_tells(void **state)
+{
+	static const struct td_driver slow = {
+		.name = "slow", .preadv = slow_preadv, .flush = slow_flush, .resize = slow_resize
+	};
+	struct test *x = setup();
+	struct watcher w = { .w.fn = told, .vbd = x->vbd };
+	const struct td_driver *kept;
+
+	(void)state;
+	assert_int_equal(open_spec(x, "ram(size=1M):"), 0);
+	turn(x, 2);
+	td_vbd_watch(x->vbd, &w.w);
+	kept = x->vbd->image->drv;
+	x->vbd->image->drv = &slow;
+	slow_reads_at_resize = 99;
+	for (unsigned i = 0; i < 10; i++)
+		submit(x, i, TD_REQ_READ, 0, 512, 0);
+	assert_int_equal(resize(x, 2 << 20), 0);
+	assert_int_equal(slow_reads_at_resize, 0);
+	x->vbd->image->drv = kept;
+	turn(x, 2);
+	assert_int_equal(x->nr_done, 10);
+	assert_int_equal(w.told, 1);
+	assert_false(w.inside);
+	assert_true(w.size == 2 << 20 && w.state == TD_VBD_RUNNING);
+	td_vbd_unwatch(x->vbd, &w.w);
+	teardown(x);
+}
+
+static int submit_while_held(void *arg)
+{
+	struct test *x = arg;
+	struct resize_call c = { .vbd = x->vbd, .size = 4 << 20 };
+	int r = td_vbd_resize(x->vbd, c.size, &c.err);
+
+	/* From a timer, while the resize above slept. */
+	assert_int_equal(td_vbd_stats(x->vbd)->in_flight, 1);
+	return r;
+}
+
+struct late {
+	struct td_timer timer;
+	struct test *x;
+	bool waited;
+};
+
+static void submit_late(struct td_timer *t)
+{
+	struct late *l = td_container_of(t, struct late, timer);
+
+	submit(l->x, 0, TD_REQ_WRITE, 0, 512, 0);
+	l->waited = td_vbd_stats(l->x->vbd)->waiting == 1 && td_vbd_stats(l->x->vbd)->in_flight == 0;
+}
+
+static void what_comes_during_a_resize_waits(void **state)
+{
+	struct test *x = setup();
+	struct late l = { .timer.fn = submit_late, .x = x };
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(delay-ms=20)/ram(size=1M):"), 0);
+	td_timer_arm(x->t.env.loop, &l.timer, 1000000);
+	assert_int_equal(testenv_run(&x->t, submit_while_held, x), 0);
+	assert_true(l.waited);
+	for (int i = 0; i < 2000 && x->nr_done == 0; i++)
+		td_loop_turn(x->t.env.loop, true);
+	assert_int_equal(x->results[0], 0);
+	teardown(x);
+}
+
+static void a_resize_is_refused_by_name(void **state)
+{
+	struct test *x = setup();
+	struct resize_call c = { .vbd = x->vbd, .size = 512 << 10 };
+
+	(void)state;
+	assert_int_equal(resize(x, 1 << 20), -ENODEV);
+	assert_int_equal(open_spec(x, "ram(size=1M):"), 0);
+	assert_int_equal(testenv_run(&x->t, resize_it, &c), -ENOTSUP);
+	assert_non_null(strstr(c.err.msg, "ram"));
+	assert_int_equal(resize(x, (1 << 20) + 100), -EINVAL);
+	assert_int_equal(resize(x, UINT64_MAX - 511), -EFBIG);
+	assert_true(td_vbd_size(x->vbd) == 1 << 20);
+	assert_int_equal(call(x, TD_REQ_READ, 0, 512, 0), 0);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	assert_int_equal(resize(x, 2 << 20), -EBUSY);
+	teardown(x);
+}
+
+static void watchers_hear_of_states_and_sizes(void **state)
+{
+	struct test *x = setup();
+	struct watcher a = { .w.fn = told, .vbd = x->vbd }, b = a, c = a;
+
+	(void)state;
+	td_vbd_watch(x->vbd, &a.w);
+	td_vbd_watch(x->vbd, &b.w);
+	td_vbd_watch(x->vbd, &c.w);
+	a.drop = &b; /* the next one, from inside */
+	c.drop = &c; /* itself */
+	assert_int_equal(open_spec(x, "ram(size=1M):"), 0);
+	turn(x, 2);
+	assert_true(a.told == 1 && b.told == 0 && c.told == 1);
+	assert_true(a.size == 1 << 20 && a.state == TD_VBD_RUNNING);
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	turn(x, 2);
+	assert_true(a.state == TD_VBD_PAUSED && a.size == 1 << 20);
+	assert_int_equal(unpause(x, "ram(size=2M):"), 0);
+	turn(x, 2);
+	assert_true(a.state == TD_VBD_RUNNING && a.size == 2 << 20);
+	assert_true(!a.inside && c.told == 1);
+	td_vbd_unwatch(x->vbd, &a.w);
+	teardown(x);
+}
+
+static void only_what_waits_can_be_cancelled(void **state)
+{
+	struct test *x = setup();
+
+	(void)state;
+	assert_int_equal(open_spec(x, "fault(delay-ms=5)/ram(size=1M):"), 0);
+	submit(x, 0, TD_REQ_READ, 0, 512, 0);
+	assert_false(td_vbd_cancel(x->vbd, &x->one[0].req));
+	assert_int_equal(testenv_run(&x->t, pause_it, x->vbd), 0);
+	turn(x, 2);
+	assert_int_equal(x->results[0], 0);
+	submit(x, 1, TD_REQ_WRITE, 0, 512, 0);
+	submit(x, 2, TD_REQ_READ, 0, 512, 0);
+	assert_true(td_vbd_cancel(x->vbd, &x->one[1].req));
+	assert_false(td_vbd_cancel(x->vbd, &x->one[1].req));
+	assert_int_equal(x->nr_done, 1);
+	turn(x, 2);
+	assert_int_equal(x->nr_done, 2);
+	assert_int_equal(x->results[1], -ECANCELED);
+	assert_int_equal(td_vbd_stats(x->vbd)->waiting, 1);
+	assert_int_equal(unpause(x, NULL), 0);
+	for (int i = 0; i < 2000 && x->nr_done < 3; i++)
+		td_loop_turn(x->t.env.loop, true);
+	assert_int_equal(x->results[2], 0);
+	assert_false(x->done_inside);
+	teardown(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +550,11 @@ int main(void)
 		cmocka_unit_test(a_pause_whose_flush_fails_runs_on),
 		cmocka_unit_test(closing_a_paused_disk_refuses_what_waits),
 		cmocka_unit_test(a_failed_close_is_reported),
+		cmocka_unit_test(a_resize_drains_and_tells),
+		cmocka_unit_test(what_comes_during_a_resize_waits),
+		cmocka_unit_test(a_resize_is_refused_by_name),
+		cmocka_unit_test(watchers_hear_of_states_and_sizes),
+		cmocka_unit_test(only_what_waits_can_be_cancelled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
