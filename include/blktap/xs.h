@@ -22,8 +22,10 @@ bool td_xs_is_dom0(void);
 
 /* ---- one node ---- */
 
-TD_CHECK int td_xs_read(struct td_xs *xs, const char *path, char **ret_value); /* the caller's; free */
-TD_CHECK int td_xs_read_u64(struct td_xs *xs, const char *path, uint64_t *ret); /* -EINVAL: no decimal number */
+/* *ret_value is the caller's (free).  -EINVAL: it holds a zero byte. */
+TD_CHECK int td_xs_read(struct td_xs *xs, const char *path, char **ret_value);
+TD_CHECK int td_xs_read_u64(struct td_xs *xs, const char *path,
+			    uint64_t *ret); /* -EINVAL: no decimal number */
 TD_CHECK int td_xs_write(struct td_xs *xs, const char *path, const char *fmt, ...) TD_PRINTF(3, 4);
 TD_CHECK int td_xs_remove(struct td_xs *xs, const char *path); /* gone already is success */
 /* Names below it. *ret_names and what it holds are one block: free it once. */
@@ -46,14 +48,17 @@ TD_CHECK int td_xs_watch(struct td_xs *xs, const char *path, const char *token);
 void td_xs_unwatch(struct td_xs *xs, const char *path, const char *token);
 /* Readable when there is one. */
 int td_xs_fd(const struct td_xs *xs);
-/* The next change: 1 and both strings in *ret_path (free that one only), or 0: none now. */
-int td_xs_next(struct td_xs *xs, char **ret_path, const char **ret_token);
+/* The next change: 1 and both strings in *ret_path (free that one only), 0: none now, or -errno: xenstored is gone. */
+TD_CHECK int td_xs_next(struct td_xs *xs, char **ret_path, const char **ret_token);
 
 /* ---- names of devices (xen-vbd-interface(7)) ---- */
 
-/* "xvda" 51712, "xvda1" 51713, "xvdq" 268439552, "hda", "sda", "d5p1", plain numbers. -EINVAL. */
+/*
+ * "xvda" 51712, "xvda1" 51713, "xvdq" 268439552, "hda", "sda", "d5p1", plain numbers (0x: hexadecimal); with or without
+ * /dev/ in front.  -EINVAL.
+ */
 TD_CHECK int td_vdev_parse(const char *name, uint32_t *ret_number);
-/* The xvd name. buf: at least 24 bytes. */
+/* The name that parses to it: xvd, hd or sd where they are defined, else the number.  buf: at least 24 bytes. */
 void td_vdev_name(uint32_t number, char *buf, size_t size);
 
 #endif

@@ -78,6 +78,7 @@ may()
 	blktap:rt | blktap:io | blktap:drivers | blktap:blktap) return 0 ;;
 	blktap:formats | client:formats) [ "$3" = blkif ] ;; # the ring's ABI, and no image format
 	xen:rt) [ "$3" = err ] ;;
+	xen:xen) return 0 ;;
 	tapback:rt | tapback:xen) return 0 ;;
 	tapback:blktap) [ "$3" = ctl ] ;;
 	tools:*) return 0 ;;
@@ -218,7 +219,7 @@ source_of()
 symbols()
 {
 	local dir obj src
-	for dir in formats drivers blktap tools; do
+	for dir in formats drivers blktap client xen tapback tools; do
 		[ ! -d "$build/$dir" ] || (cd "$build" && find "$dir" -name '*.o' | sort)
 	done | while read -r obj; do
 		src=$(source_of "$obj")

@@ -19,7 +19,7 @@ trap 'rm -f "$out"' EXIT
 rooms()
 {
 	local dir
-	for dir in include formats drivers blktap tools tests man doc .ci; do
+	for dir in include formats drivers blktap client xen tapback tools tests man doc .ci; do
 		[ ! -d "$dir" ] || echo "$dir"
 	done
 }
@@ -90,7 +90,7 @@ check_function_lengths()
 check_pages()
 {
 	local dir
-	for dir in formats drivers drivers/rt drivers/io drivers/qcow2 blktap tools include/blktap \
+	for dir in formats drivers drivers/rt drivers/io drivers/qcow2 blktap xen tools include/blktap \
 		tests tests/unit tests/rt tests/driver tests/fuzz tests/house tests/e2e man; do
 		[ ! -d "$dir" ] || [ -f "$dir/README.md" ] || echo "$dir/README.md:1: the folder has no page"
 	done

@@ -34,7 +34,7 @@ step()
 
 code()
 {
-	find formats drivers blktap tools -name '*.c' | sort
+	find formats drivers blktap client xen tapback tools -name '*.c' | sort
 }
 
 scripts()
@@ -81,7 +81,7 @@ check_spelling()
 {
 	# Words of the trade, and identifiers.
 	codespell -q 3 -L "trim,ba,te,inout,fo,nd,conectix,sise" \
-		include formats drivers blktap tools tests man doc README.md bootstrap configure.ac Makefile.am
+		include formats drivers blktap client xen tapback tools tests man doc README.md bootstrap configure.ac Makefile.am
 }
 
 with clang-tidy && step clang-tidy tidy

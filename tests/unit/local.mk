@@ -9,7 +9,8 @@ UNIT_TESTS = \
 	tests/unit/test-qcow2-refcount \
 	tests/unit/test-qcow2-snapshot \
 	tests/unit/test-qcow2-tables \
-	tests/unit/test-qcow2-interop
+	tests/unit/test-qcow2-interop \
+	tests/unit/test-vdev
 
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -45,5 +46,8 @@ tests_unit_test_qcow2_tables_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_interop_SOURCES = tests/unit/test-qcow2-interop.c tests/unit/unit.h
 tests_unit_test_qcow2_interop_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_interop_LDADD = $(UNIT_LIBS)
+tests_unit_test_vdev_SOURCES = tests/unit/test-vdev.c tests/unit/unit.h
+tests_unit_test_vdev_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vdev_LDADD = xen/libxs.a $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += tests/unit/README.md
