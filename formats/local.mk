@@ -2,6 +2,7 @@
 # Pure codecs. They alone are built with -Wconversion: every narrowing of a number from a file is written out.
 noinst_LIBRARIES += formats/libformats.a
 formats_libformats_a_SOURCES = \
+	formats/blkif.c \
 	formats/compress.c \
 	formats/qcow2-ext.c \
 	formats/qcow2-header.c \

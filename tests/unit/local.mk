@@ -2,6 +2,7 @@
 # One test file for each source file of formats/.
 if HAVE_CMOCKA
 UNIT_TESTS = \
+	tests/unit/test-blkif \
 	tests/unit/test-compress \
 	tests/unit/test-qcow2-ext \
 	tests/unit/test-qcow2-header \
@@ -19,6 +20,11 @@ TESTS += $(UNIT_TESTS)
 UNIT_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -Wno-frame-larger-than
 UNIT_LIBS = formats/libformats.a drivers/rt/librt.a $(CMOCKA_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
 
+# Xen's header, where it is installed, in two layouts.
+tests_unit_test_blkif_SOURCES = tests/unit/test-blkif.c tests/unit/unit.h \
+	tests/unit/blkif-xen.c tests/unit/blkif-xen-32.c tests/unit/blkif-xen.h
+tests_unit_test_blkif_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_blkif_LDADD = $(UNIT_LIBS)
 tests_unit_test_compress_SOURCES = tests/unit/test-compress.c tests/unit/unit.h
 tests_unit_test_compress_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_compress_LDADD = $(UNIT_LIBS)
