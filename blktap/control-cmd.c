@@ -172,6 +172,26 @@ static int cmd_unpause(struct daemon *d, const json_t *request, json_t *reply, s
 	return td_vbd_unpause(d->vbd, get_string(request, "spec"), ret_err);
 }
 
+static int cmd_resize(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	json_int_t size = json_integer_value(json_object_get(request, "size"));
+
+	(void)reply;
+	if (size < 0)
+		return td_err_set(ret_err, -EINVAL, "size: should be a number of bytes");
+	return td_vbd_resize(d->vbd, (uint64_t)size, ret_err);
+}
+
+/* The client's connection becomes one for events when this is answered: see control_wants_events. */
+static int cmd_events(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)d;
+	(void)request;
+	(void)reply;
+	(void)ret_err;
+	return 0;
+}
+
 static int cmd_shutdown(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	(void)request;
@@ -195,6 +215,8 @@ static const struct field open_fields[] = {
 
 static const struct field unpause_fields[] = { { "spec", JSON_STRING, false }, { 0 } };
 
+static const struct field resize_fields[] = { { "size", JSON_INTEGER, true }, { 0 } };
+
 static const struct control_cmd commands[] = {
 	{ "info", NULL, cmd_info },
 	{ "stats", NULL, cmd_stats },
@@ -204,6 +226,8 @@ static const struct control_cmd commands[] = {
 	{ "close", NULL, cmd_close },
 	{ "pause", NULL, cmd_pause },
 	{ "unpause", unpause_fields, cmd_unpause },
+	{ "resize", resize_fields, cmd_resize },
+	{ "events", NULL, cmd_events },
 	{ "shutdown", NULL, cmd_shutdown },
 };
 
@@ -277,6 +301,11 @@ int control_find(const json_t *request, const struct control_cmd **ret_cmd, stru
 	if (r == 0)
 		*ret_cmd = cmd;
 	return r;
+}
+
+bool control_wants_events(const struct control_cmd *cmd)
+{
+	return cmd->run == cmd_events;
 }
 
 int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request, json_t *reply,

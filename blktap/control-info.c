@@ -30,7 +30,7 @@ static json_t *text(const char *s)
 	return v;
 }
 
-static const char *state_name(enum td_vbd_state state)
+const char *control_state_name(enum td_vbd_state state)
 {
 	static const char *const names[] = {
 		[TD_VBD_CLOSED] = "closed",
@@ -56,7 +56,7 @@ static json_t *number(uint64_t n)
 
 /* ---- info ---- */
 
-static json_t *exports_json(const struct daemon *d, int *r)
+static json_t *exports_json(const struct daemon *d, bool counters, int *r)
 {
 	json_t *list = json_array();
 
@@ -69,6 +69,8 @@ static json_t *exports_json(const struct daemon *d, int *r)
 		put(o, "clients", number(e->clients), r);
 		put(o, "bytes_in", number(e->bytes_in), r);
 		put(o, "bytes_out", number(e->bytes_out), r);
+		if (counters && e->ops->stats && e->ops->stats(e, o) < 0)
+			*r = -ENOMEM;
 		if (json_array_append_new(list, o) < 0)
 			*r = -ENOMEM;
 	}
@@ -92,14 +94,14 @@ int control_info(struct daemon *d, json_t *reply)
 	put(reply, "version", json_string(PACKAGE_VERSION), &r);
 	put(reply, "name", text(td_vbd_name(d->vbd)), &r);
 	put(reply, "minor", d->minor < 0 ? json_null() : number((uint64_t)d->minor), &r);
-	put(reply, "state", json_string(state_name(td_vbd_state(d->vbd))), &r);
+	put(reply, "state", json_string(control_state_name(td_vbd_state(d->vbd))), &r);
 	put(reply, "spec", text(td_vbd_spec(d->vbd)), &r);
 	put(reply, "path", text(leaf ? leaf->path : NULL), &r);
 	put(reply, "driver", text(im ? im->drv->name : NULL), &r);
 	put(reply, "read_only", json_boolean(td_vbd_read_only(d->vbd)), &r);
 	put(reply, "size", number(td_vbd_size(d->vbd)), &r);
 	put(reply, "engine", json_string(d->env.engine->ops->name), &r);
-	put(reply, "exports", exports_json(d, &r), &r);
+	put(reply, "exports", exports_json(d, false, &r), &r);
 	return r;
 }
 
@@ -222,6 +224,6 @@ int control_stats(struct daemon *d, json_t *reply)
 	put(reply, "images", images_json(td_vbd_image(d->vbd), &r), &r);
 	put(reply, "engine", engine_json(d->env.engine, &r), &r);
 	put(reply, "process", process_json(&r), &r);
-	put(reply, "exports", exports_json(d, &r), &r);
+	put(reply, "exports", exports_json(d, true, &r), &r);
 	return r;
 }

@@ -4,6 +4,7 @@
  *
  * A client's requests are answered one after the other; each runs as a coroutine, so a slow one (open, pause) holds up
  * nobody else.  While one runs its client is not read from, and its answer is kept until the client takes it.
+ * A client that asked for events is told until it hangs up; one that does not read them is dropped.
  */
 #include "control.h"
 #include <blktap/ctl.h>
@@ -16,12 +17,14 @@
 
 #define MAX_CLIENTS 16
 #define LINE_MAX_   (64u << 10)
+#define EVENTS_MAX  (64u << 10) /* bytes that wait for a client that is told of events */
 
 struct client {
 	struct control *control;
 	struct td_watch watch;
-	struct td_timer timer; /* from the coroutine of a command back to the loop */
+	struct td_timer timer; /* from the coroutine of a command, or from an event, back to the loop */
 	bool hung_up, at_end;  /* gone; sends no more */
+	bool listens;          /* to events */
 	char *line;            /* LINE_MAX_ bytes */
 	size_t have;
 
@@ -38,6 +41,7 @@ struct client {
 struct control {
 	struct daemon *d;
 	struct td_watch watch;
+	struct control_events events;
 	char *path;
 	TAILQ_HEAD(client_list, client) clients;
 	unsigned nr_clients;
@@ -126,6 +130,50 @@ static void set_result(struct client *cl, json_t *reply, int r, const struct td_
 	set_answer(cl, reply);
 }
 
+/* ---- events ---- */
+
+/* Behind what it has not taken yet. */
+static int append_answer(struct client *cl, const char *text, size_t len)
+{
+	size_t left = cl->answer ? cl->answer_len - cl->answer_sent : 0;
+	char *answer;
+
+	if (left + len > EVENTS_MAX)
+		return -EMSGSIZE;
+	answer = malloc(left + len);
+	if (!answer)
+		return -ENOMEM;
+	if (left > 0)
+		memcpy(answer, cl->answer + cl->answer_sent, left);
+	memcpy(answer + left, text, len);
+	free(cl->answer);
+	cl->answer = answer;
+	cl->answer_len = left + len;
+	cl->answer_sent = 0;
+	return 0;
+}
+
+/* To each that listens.  One that cannot be told everything is dropped: silence would look like "nothing happened". */
+static void tell(struct control_events *e, json_t *event)
+{
+	struct control *c = td_container_of(e, struct control, events);
+	char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
+	size_t len = text ? strlen(text) + 1 : 0;
+	struct client *cl;
+
+	if (text)
+		text[len - 1] = '\n'; /* in place of the NUL: the length is kept beside */
+	TAILQ_FOREACH(cl, &c->clients, link) {
+		if (!cl->listens)
+			continue;
+		if (!text || append_answer(cl, text, len) < 0)
+			cl->hung_up = true;
+		td_timer_arm(c->d->env.loop, &cl->timer, 0);
+	}
+	json_decref(event);
+	free(text);
+}
+
 /* ---- requests ---- */
 
 static void command_main(void *arg)
@@ -137,6 +185,8 @@ static void command_main(void *arg)
 	int r = reply ? control_run(d, cl->cmd, cl->request, reply, &err) : -ENOMEM;
 
 	set_result(cl, reply, r, &err);
+	if (r == 0 && cl->answer && control_wants_events(cl->cmd))
+		cl->listens = true;
 	json_decref(cl->request);
 	cl->request = NULL;
 	td_timer_arm(d->env.loop, &cl->timer, 0);
@@ -184,7 +234,7 @@ static bool client_take_line(struct client *cl)
 	char *nl;
 	size_t len;
 
-	if (cl->running || cl->answer)
+	if (cl->running || cl->answer || cl->listens)
 		return false;
 	nl = memchr(cl->line, '\n', cl->have);
 	if (!nl)
@@ -210,7 +260,7 @@ static void client_update(struct client *cl)
 {
 	uint32_t events = cl->answer ? EPOLLOUT : EPOLLIN;
 
-	if (cl->running || (cl->at_end && !cl->answer))
+	if (cl->running || ((cl->at_end || cl->listens) && !cl->answer))
 		events = 0;
 	if (td_loop_rewatch(&cl->watch, events) < 0)
 		cl->hung_up = true;
@@ -226,7 +276,7 @@ static void client_go_on(struct client *cl)
 		if (cl->answer && !cl->hung_up)
 			client_send(cl);
 	} while (!cl->hung_up && client_take_line(cl));
-	if (!cl->running && !cl->answer && line_too_long(cl)) {
+	if (!cl->running && !cl->answer && !cl->listens && line_too_long(cl)) {
 		r = td_err_set(&err, -EMSGSIZE, "a request has at most %u bytes", LINE_MAX_);
 		cl->have = 0;
 		cl->at_end = true;
@@ -235,17 +285,18 @@ static void client_go_on(struct client *cl)
 	}
 	if (!cl->hung_up)
 		client_update(cl);
-	if (!cl->running && (cl->hung_up || (cl->at_end && !cl->answer)))
+	if (!cl->running && (cl->hung_up || (cl->at_end && !cl->answer && !cl->listens)))
 		client_free(cl);
 }
 
-/* The answer of a command is there. */
+/* The answer of a command is there, or an event. */
 static void client_timer(struct td_timer *t)
 {
 	struct client *cl = td_container_of(t, struct client, timer);
 
+	if (cl->running)
+		cl->control->d->commands--;
 	cl->running = false;
-	cl->control->d->commands--;
 	client_go_on(cl);
 }
 
@@ -356,6 +407,9 @@ int control_start(struct daemon *d, struct control **ret_control, struct td_err 
 		free(c);
 		return r;
 	}
+	c->events.d = d;
+	c->events.tell = tell;
+	control_events_start(&c->events);
 	*ret_control = c;
 	return 0;
 }
@@ -367,6 +421,7 @@ void control_free(struct control *c)
 	if (!c)
 		return;
 	unlink(c->path);
+	control_events_stop(&c->events);
 	td_loop_unwatch(&c->watch);
 	close(c->watch.fd);
 	while ((cl = TAILQ_FIRST(&c->clients)))

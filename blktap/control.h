@@ -11,11 +11,31 @@
 
 struct control;
 
+/* Lines that nobody asked for one by one: control-events.c says what happened, control.c to whom. */
+struct control_events {
+	struct daemon *d;
+	struct td_vbd_watch disk;
+	uint64_t size; /* told last */
+	enum td_vbd_state state;
+	void (*tell)(struct control_events *e,
+		     json_t *event); /* takes the reference; NULL: no memory for it */
+};
+
+/* d and tell are set.  Until control_events_stop. */
+void control_events_start(struct control_events *e);
+void control_events_stop(struct control_events *e);
+
 /* *ret_control is the caller's: control_free, when the loop turns no more and before daemon_free. */
 TD_CHECK int control_start(struct daemon *d, struct control **ret_control, struct td_err *ret_err);
 void control_free(struct control *c);
 
 struct control_cmd;
+
+/* Does a client that gave this command become one that is told of events, and takes no more requests? */
+bool control_wants_events(const struct control_cmd *cmd);
+
+/* "running" and so on. */
+const char *control_state_name(enum td_vbd_state state);
 
 /* The command of this message, with its fields checked.  -EINVAL names what is wrong. */
 TD_CHECK int control_find(const json_t *request, const struct control_cmd **ret_cmd, struct td_err *ret_err);

@@ -13,12 +13,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REPLY_MAX (1u << 20) /* a deep chain with its statistics is some KiB */
+#define EVENTS_TIMEOUT_MS 10000u
+#define REPLY_MAX         (1u << 20) /* a deep chain with its statistics is some KiB */
 
 struct call {
 	pid_t pid;
 	int fd;
 	uint64_t deadline_ms;
+	bool exact; /* read nothing behind the answer's line: what follows is not ours */
 };
 
 static int wait_for(const struct call *c, short events, struct td_err *ret_err)
@@ -111,7 +113,7 @@ static int call_receive(const struct call *c, char **ret_line, size_t *ret_len, 
 		r = wait_for(c, POLLIN, ret_err);
 		if (r < 0)
 			return r;
-		n = recv(c->fd, line + have, REPLY_MAX - have, 0);
+		n = recv(c->fd, line + have, c->exact ? 1 : REPLY_MAX - have, 0);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n <= 0)
@@ -178,12 +180,11 @@ static int call_run(struct call *c, const char *text, size_t len, json_t **ret_r
 	return r < 0 ? r : parse_reply(c->pid, line, line_len, ret_reply, ret_err);
 }
 
-int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply, struct td_err *ret_err)
+/* The connection stays open; the reference to request is taken. */
+static int call_json(struct call *c, json_t *request, json_t **ret_reply, struct td_err *ret_err)
 {
-	struct call c = { .pid = pid, .fd = -1, .deadline_ms = ctl_now_ms() + timeout_ms };
 	td_cleanup(free) char *text = NULL;
 	size_t len;
-	int r;
 
 	text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
@@ -191,8 +192,29 @@ int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_re
 		return td_err_set(ret_err, -ENOMEM, "no memory for a request");
 	len = strlen(text);
 	text[len] = '\n'; /* in place of the NUL: the length is kept beside */
-	r = call_run(&c, text, len + 1, ret_reply, ret_err);
+	return call_run(c, text, len + 1, ret_reply, ret_err);
+}
+
+int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply, struct td_err *ret_err)
+{
+	struct call c = { .pid = pid, .fd = -1, .deadline_ms = ctl_now_ms() + timeout_ms };
+	int r = call_json(&c, request, ret_reply, ret_err);
+
 	if (c.fd >= 0)
+		close(c.fd);
+	return r;
+}
+
+int td_ctl_events(pid_t pid, int *ret_fd, struct td_err *ret_err)
+{
+	struct call c = {
+		.pid = pid, .fd = -1, .deadline_ms = ctl_now_ms() + EVENTS_TIMEOUT_MS, .exact = true
+	};
+	int r = call_json(&c, json_pack("{s:s}", "cmd", "events"), NULL, ret_err);
+
+	if (r == 0)
+		*ret_fd = c.fd;
+	else if (c.fd >= 0)
 		close(c.fd);
 	return r;
 }

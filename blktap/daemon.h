@@ -7,6 +7,7 @@
  *	control.c	the control socket: lines in, lines out
  *	control-cmd.c	the commands
  *	control-info.c	what info and stats say
+ *	control-events.c	what is told to who asked for events
  */
 #ifndef BLKTAP_DAEMON_H
 #define BLKTAP_DAEMON_H

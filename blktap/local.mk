@@ -19,6 +19,7 @@ blktap_libfuse_export_a_SOURCES = \
 noinst_LIBRARIES += blktap/libtapdisk.a
 blktap_libtapdisk_a_SOURCES = \
 	blktap/control-cmd.c \
+	blktap/control-events.c \
 	blktap/control-info.c \
 	blktap/control.c \
 	blktap/control.h \

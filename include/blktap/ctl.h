@@ -27,6 +27,13 @@ TD_CHECK int td_run_path(char **ret_path, struct td_err *ret_err, const char *fm
 TD_CHECK int td_ctl_call(pid_t pid, json_t *request, unsigned timeout_ms, json_t **ret_reply,
 			 struct td_err *ret_err);
 
+/*
+ * Be told of events (blktap-control(7)): one JSON object a line comes from *ret_fd, which does not block and is the
+ * caller's (close).  Its end is the daemon's end, or that nobody read it for too long.  What happens from this
+ * call's return on is told; `info` asked after it says what was before.
+ */
+TD_CHECK int td_ctl_events(pid_t pid, int *ret_fd, struct td_err *ret_err);
+
 /* The pids that have a control socket, in order; dead ones too.  *ret_pids is the caller's (free). */
 TD_CHECK int td_ctl_pids(pid_t **ret_pids, size_t *ret_nr, struct td_err *ret_err);
 

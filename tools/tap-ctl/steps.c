@@ -89,6 +89,12 @@ int step_unpause(pid_t pid, const char *spec, struct td_err *ret_err)
 	return call(pid, msg, OPEN_TIMEOUT_MS, ret_err);
 }
 
+int step_resize(pid_t pid, uint64_t size, unsigned timeout_ms, struct td_err *ret_err)
+{
+	return call(pid, json_pack("{s:s, s:I}", "cmd", "resize", "size", (json_int_t)size), timeout_ms,
+		    ret_err);
+}
+
 /* ---- what a dead daemon leaves ---- */
 
 /* ctl<pid>, nbd<pid>, nbd<pid>.<minor>: and nothing of pid 12 when the pid is 1. */

@@ -29,6 +29,8 @@ TD_CHECK int step_pause(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
 TD_CHECK int step_unpause(pid_t pid, const char *spec,
 			  struct td_err *ret_err); /* spec NULL: the same image */
 
+TD_CHECK int step_resize(pid_t pid, uint64_t size, unsigned timeout_ms, struct td_err *ret_err);
+
 /* Remove the sockets that a dead daemon left. */
 TD_CHECK int step_sweep(pid_t pid, struct td_err *ret_err);
 
