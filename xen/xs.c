@@ -211,7 +211,7 @@ int td_xs_next(struct td_xs *xs, char **ret_path, const char **ret_token)
 {
 	char **event;
 	char *path;
-	size_t len;
+	size_t len, token_len;
 
 	errno = 0;
 	event = xs_check_watch(xs->h);
@@ -219,10 +219,11 @@ int td_xs_next(struct td_xs *xs, char **ret_path, const char **ret_token)
 		return errno == EAGAIN ? 0 : failed();
 	/* The library's block begins with pointers into itself: ours begins with the path. */
 	len = strlen(event[XS_WATCH_PATH]) + 1;
-	path = malloc(len + strlen(event[XS_WATCH_TOKEN]) + 1);
+	token_len = strlen(event[XS_WATCH_TOKEN]) + 1;
+	path = malloc(len + token_len);
 	if (path) {
 		memcpy(path, event[XS_WATCH_PATH], len);
-		strcpy(path + len, event[XS_WATCH_TOKEN]);
+		memcpy(path + len, event[XS_WATCH_TOKEN], token_len);
 		*ret_path = path;
 		*ret_token = path + len;
 	}

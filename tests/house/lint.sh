@@ -81,7 +81,8 @@ check_spelling()
 {
 	# Words of the trade, and identifiers.
 	codespell -q 3 -L "trim,ba,te,inout,fo,nd,conectix,sise" \
-		include formats drivers blktap client xen tapback tools tests man doc README.md bootstrap configure.ac Makefile.am
+		include formats drivers blktap client xen tapback tools tests man doc README.md \
+		bootstrap configure.ac Makefile.am
 }
 
 with clang-tidy && step clang-tidy tidy

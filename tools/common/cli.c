@@ -91,7 +91,8 @@ static void print_cmd_usage(const struct cli_prog *prog, const struct cli_cmd *c
 {
 	struct cli_parse p;
 
-	printf("usage: %s %s %s\n\n%s\n\n", prog->name, cmd->name, cmd->synopsis, cmd->summary);
+	printf("usage: %s%s%s %s\n\n%s\n\n", prog->name, cmd->name ? " " : "", cmd->name ? cmd->name : "",
+	       cmd->synopsis, cmd->summary);
 	parse_init(&p, cmd);
 	for (unsigned i = 0; i < p.nr; i++)
 		print_opt(p.opt[i]);
@@ -114,15 +115,25 @@ static void print_version(const struct cli_prog *prog)
 
 /* ---- one verb ---- */
 
+/* As it is written: "-p" or "--pid". */
+static const char *opt_text(const struct cli_opt *o, char buf[static 64])
+{
+	if (o->letter)
+		snprintf(buf, 64, "-%c", o->letter);
+	else
+		snprintf(buf, 64, "--%s", o->name);
+	return buf;
+}
+
 static int set_id(const struct cli_opt *o, const char *text, int *ret, struct td_err *ret_err)
 {
-	char *end;
+	char *end, name[64];
 	long v;
 
 	errno = 0;
 	v = strtol(text, &end, 10);
 	if (errno || end == text || *end || v < 0 || v > INT_MAX)
-		return td_err_set(ret_err, -EINVAL, "-%c %s: not a number", o->letter, text);
+		return td_err_set(ret_err, -EINVAL, "%s %s: not a number", opt_text(o, name), text);
 	*ret = (int)v;
 	return 0;
 }
@@ -131,6 +142,7 @@ static int set_field(const struct cli_opt *o, void *args, const char *text, stru
 {
 	void *field = (char *)args + o->field;
 	struct cli_list *list;
+	char name[64];
 
 	switch (o->kind) {
 	case CLI_FLAG:
@@ -144,7 +156,7 @@ static int set_field(const struct cli_opt *o, void *args, const char *text, stru
 	case CLI_LIST:
 		list = field;
 		if (list->nr == CLI_LIST_MAX)
-			return td_err_set(ret_err, -EINVAL, "-%c is given too often", o->letter);
+			return td_err_set(ret_err, -EINVAL, "%s is given too often", opt_text(o, name));
 		list->item[list->nr++] = text;
 		return 0;
 	}
@@ -207,31 +219,36 @@ static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int
 	return 0;
 }
 
-static int parse_and_run(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
-			 struct cli_common *args, struct td_err *ret_err)
+/* Returns 1 if there is nothing more to do. */
+static int prepare(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
+		   struct cli_common *args, struct td_err *ret_err)
 {
 	unsigned nr;
 	int r;
 
 	r = parse_cmd(prog, cmd, argc, argv, args, ret_err);
 	if (r != 0)
-		return TD_MIN(r, 0);
+		return r;
 	if (args->debug)
 		td_log_level(TD_LOG_DEBUG);
 	nr = (unsigned)(argc - optind);
 	if (nr < cmd->min_operands || nr > cmd->max_operands)
-		return td_err_set(ret_err, -EINVAL, "usage: %s %s %s", prog->name, cmd->name, cmd->synopsis);
-	return cmd->run(args, argv + optind, nr, ret_err);
+		return td_err_set(ret_err, -EINVAL, "usage: %s%s%s %s", prog->name, cmd->name ? " " : "",
+				  cmd->name ? cmd->name : "", cmd->synopsis);
+	return cmd->check ? cmd->check(args, argv + optind, nr, ret_err) : 0;
 }
 
 static int run_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int argc, char **argv,
-		   struct td_err *ret_err)
+		   bool *ret_misuse, struct td_err *ret_err)
 {
 	struct cli_common *args = calloc(1, cmd->args_size);
-	int r = args ? parse_and_run(prog, cmd, argc, argv, args, ret_err) : -ENOMEM;
+	int r = args ? prepare(prog, cmd, argc, argv, args, ret_err) : -ENOMEM;
 
+	*ret_misuse = r < 0 && r != -ENOMEM;
+	if (r == 0)
+		r = cmd->run(args, argv + optind, (unsigned)(argc - optind), ret_err);
 	free(args);
-	return r;
+	return TD_MIN(r, 0);
 }
 
 /* ---- main ---- */
@@ -250,6 +267,7 @@ static int run_named(const struct cli_prog *prog, int argc, char **argv, const c
 		     struct td_err *ret_err)
 {
 	const char *name = argc > 1 ? argv[1] : "--help";
+	bool misuse;
 
 	if (strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0) {
 		print_usage(prog);
@@ -262,7 +280,7 @@ static int run_named(const struct cli_prog *prog, int argc, char **argv, const c
 	for (const struct cli_cmd *const *c = prog->cmds; *c; c++) {
 		if (strcmp((*c)->name, name) == 0) {
 			*ret_name = name;
-			return run_cmd(prog, *c, argc - 1, argv + 1, ret_err);
+			return run_cmd(prog, *c, argc - 1, argv + 1, &misuse, ret_err);
 		}
 	}
 	return unknown_cmd(prog, name, ret_err);
@@ -272,15 +290,19 @@ int cli_main(const struct cli_prog *prog, int argc, char **argv)
 {
 	struct td_err err = { .msg = "" };
 	const char *name = NULL;
-	int r = run_named(prog, argc, argv, &name, &err);
+	bool misuse = false;
+	int r = prog->only ? run_cmd(prog, prog->only, argc, argv, &misuse, &err)
+			   : run_named(prog, argc, argv, &name, &err);
 
 	/* A result that did not reach its reader is no success. */
 	if ((fflush(stdout) != 0 || ferror(stdout)) && r == 0)
 		r = td_err_set(&err, -EIO, "cannot write to standard output");
 	if (r == 0)
 		return 0;
-	if (argc > 1)
+	if (argc > 1 || prog->only)
 		fprintf(stderr, "%s: %s%s%s\n", prog->name, name ? name : "", name ? ": " : "",
 			err.msg[0] ? err.msg : strerror(-r));
-	return prog->exit_errno ? -r : 1;
+	if (prog->exit_errno)
+		return -r;
+	return misuse ? 2 : 1;
 }

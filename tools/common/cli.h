@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The command line of a program with verbs: declared tables in, parsed structs and one-line errors out.
+ * The command line of a program, with verbs or without: declared tables in, parsed structs and one-line errors out.
  *
  * A verb is one struct cli_cmd.  Its options are parsed into a struct of its own, whose first member is
  * struct cli_common; the usage text is printed from the same table, so that the two cannot differ.
@@ -48,6 +48,12 @@ struct cli_cmd {
 	size_t args_size; /* of the verb's struct */
 	unsigned min_operands, max_operands;
 
+	/*
+	 * Optional: what values and operands mean, into the verb's struct.  -errno with a sentence: the command line
+	 * makes no sense.
+	 */
+	int (*check)(void *args, char *const *operands, unsigned nr, struct td_err *ret_err);
+
 	/* 0, or -errno with a sentence.  What it prints to stdout is checked by cli_main. */
 	int (*run)(const void *args, char *const *operands, unsigned nr, struct td_err *ret_err);
 };
@@ -56,10 +62,14 @@ struct cli_prog {
 	const char *name;
 	const char *summary;
 	const struct cli_cmd *const *cmds; /* NULL at the end */
-	bool exit_errno;                   /* exit with the errno, as tap-ctl always has; else with 1 */
+	const struct cli_cmd *only; /* in place of cmds: a program without verbs; its name is not used */
+	bool exit_errno;            /* exit with the errno, as tap-ctl always has; else with 1 */
 };
 
-/* All of main(): parse, run, report.  Returns the exit code. */
+/*
+ * All of main(): parse, run, report.  Returns the exit code; of a program without verbs it is 2 where the command line
+ * makes no sense.
+ */
 int cli_main(const struct cli_prog *prog, int argc, char **argv);
 
 #endif
