@@ -91,7 +91,8 @@ check_pages()
 {
 	local dir
 	for dir in formats drivers drivers/rt drivers/io drivers/qcow2 blktap xen tools include/blktap \
-		tests tests/unit tests/rt tests/driver tests/fuzz tests/house tests/e2e man; do
+		tests tests/unit tests/rt tests/driver tests/fuzz tests/house tests/e2e \
+		tests/testbed tests/xen man; do
 		[ ! -d "$dir" ] || [ -f "$dir/README.md" ] || echo "$dir/README.md:1: the folder has no page"
 	done
 }
