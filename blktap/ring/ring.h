@@ -6,6 +6,7 @@
  *	ring-request.c	one request from slot to vbd: checked, mapped, submitted, answered
  *	ring-grants.c	pages of the guest: mapped for a request, or kept (persistent grants)
  *	ring-journal.c	requests in flight, in memory that outlives the process
+ *	ring-stats.c	its counters as JSON
  *	ring-features.c	what this disk can be announced with
  *	ring-shm*.c	transport and export: shared memory over a unix socket (--ring)
  *	ring-xen*.c	transport and export: Xen's grant table and event channels
@@ -22,6 +23,7 @@
 #include <blktap/blkif.h>
 #include <blktap/err.h>
 #include <blktap/vbd.h>
+#include <jansson.h>
 
 struct td_loop;
 struct ring;
@@ -49,11 +51,11 @@ struct ring_port {
 struct ring_setup {
 	const char *name; /* "domain 3 vbd 51712 queue 0": for messages */
 	enum td_blkif_abi abi;
-	unsigned order;   /* 1 << order pages at shared */
-	void *shared;     /* mapped by the transport, which unmaps it after ring_free */
+	unsigned order; /* 1 << order pages at shared */
+	void *shared;   /* mapped by the transport, which unmaps it after ring_free */
 	struct ring_port *port;
-	unsigned persistent;          /* pages that may stay mapped between requests; 0: none */
-	unsigned poll_us;             /* at most so long looking at the ring after work before sleeping; 0: never */
+	unsigned persistent; /* pages that may stay mapped between requests; 0: none */
+	unsigned poll_us;    /* at most so long looking at the ring after work before sleeping; 0: never */
 	struct ring_journal *journal; /* NULL: nothing outlives us; else it says where to go on */
 	/* The ring stopped by itself (a protocol violation).  From the hook; free it later, not from inside. */
 	void (*stopped)(struct ring *r, const char *reason);
@@ -63,12 +65,12 @@ struct ring_setup {
 struct ring_stats {
 	uint64_t requests[TD_BLKIF_INDIRECT + 1]; /* by operation on the wire; 4: unknown ones */
 	uint64_t indirect_segs, segs;
-	uint64_t errors;   /* answered with one */
-	uint64_t batches;  /* turns that took at least one request */
+	uint64_t errors;  /* answered with one */
+	uint64_t batches; /* turns that took at least one request */
 	uint64_t kicks, notifies, notifies_saved;
 	uint64_t polls, poll_hits;
 	uint64_t grants_mapped, grants_reused, grants_evicted; /* pages */
-	uint64_t recovered; /* requests taken back from the journal */
+	uint64_t recovered;                                    /* requests taken back from the journal */
 	unsigned in_flight, max_in_flight, persistent;
 };
 
@@ -84,11 +86,18 @@ void ring_kick(struct ring *r);
 
 /* Take no more requests; what is in flight is still answered. */
 void ring_stop(struct ring *r);
+/* Requests that still wait for an unpause are given up (td_vbd_cancel) and answered with an error. */
+void ring_cancel(struct ring *r);
 bool ring_idle(const struct ring *r); /* nothing in flight, all answers published */
-void ring_free(struct ring *r);	      /* idle; unmaps what was kept */
+void ring_free(struct ring *r);       /* idle; unmaps what was kept */
 
 const char *ring_failed(const struct ring *r); /* why it stopped by itself; NULL: it did not */
 const struct ring_stats *ring_stats(const struct ring *r);
+
+/* ---- ring-stats.c ---- */
+
+/* Add the counters, and "failed" if it stopped by itself, to an object of `stats`; 0 or -ENOMEM. */
+TD_CHECK int ring_stats_json(const struct ring *r, json_t *ret_object);
 
 /* ---- ring-features.c ---- */
 
