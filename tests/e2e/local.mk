@@ -30,6 +30,7 @@ EXTRA_DIST += tests/e2e/fuse-lib.sh
 E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/images.sh
 E2E += tests/e2e/matrix.sh
+E2E += tests/e2e/readme.sh
 
 # What matrix.sh runs.
 check_PROGRAMS += tests/driver/qcow2-matrix

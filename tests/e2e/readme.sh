@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The commands of README.md, run as they stand: each indented block behind a line <!-- test: NAME -->.  In a mount
+# namespace with an empty /srv, /mnt and /run of its own.  (The block `guest` is run by tests/xen, in a real Xen.)
+
+. "${srcdir:-.}/tests/e2e/lib.sh"
+. "${srcdir:-.}/tests/e2e/fuse-lib.sh"
+need_fuse loop
+require mkfs.ext4 fdisk qemu-img nbdinfo nbdcopy unshare fusermount3
+for dev in xvda xvdb xvdc; do
+	[ ! -e "/dev/$dev" ] && [ ! -e "/dev/blktap/$dev" ] || skip "this machine has a /dev/$dev"
+done
+
+# block NAME: the commands, without their indentation.
+block()
+{
+	awk -v mark="<!-- test: $1 -->" '
+		$0 == mark { on = 1; next }
+		on && /^    / { print substr($0, 5); seen = 1; next }
+		on && seen && /^[^ ]/ { exit }
+	' "$srcdir/README.md" >"$T/$1.block"
+	[ -s "$T/$1.block" ] || fail "README.md has no block '$1'"
+	say "README.md: $1"
+	bash -euo pipefail "$T/$1.block" >"$T/$1.out" 2>&1 || fail "$1: $(cat "$T/$1.out")"
+}
+
+end_tapdisks()
+{
+	local socket
+	for socket in "$BLKTAP_RUN_DIR"/ctl*; do
+		[ ! -S "$socket" ] || ctl "${socket##*/ctl}" '{"cmd":"shutdown"}' >/dev/null || true
+	done
+	wait_for 20 no_tapdisks
+}
+
+no_tapdisks() { ! compgen -G "$BLKTAP_RUN_DIR/ctl*" >/dev/null; }
+
+# What a failure in the middle of a block leaves attached is of the whole machine.
+leave()
+{
+	local dev
+	for dev in $(block-list | sed -n 's/^vdev=\([^ ]*\).*/\1/p'); do block-detach --force 0 "$dev" >/dev/null 2>&1 || true; done
+	cleanup
+}
+
+if [ -z "${README_INSIDE:-}" ]; then
+	[ -d /srv ] && [ -d /mnt ] || skip "this machine has no /srv or no /mnt"
+	status=0
+	README_INSIDE=1 unshare -m --propagation private bash "$0" || status=$?
+	exit "$status"
+fi
+
+trap leave EXIT
+for dir in /srv /mnt /run; do mount -t tmpfs none "$dir"; done
+mkdir -p /run/lock # LVM and the like want one
+
+block attach
+grep -q '^/dev/xvda$' "$T/attach.out" || fail "block-attach printed no device: $(cat "$T/attach.out")"
+grep -q 'vdev=xvda .*qcow2:/srv/disk.qcow2' "$T/attach.out" || fail "block-list: $(cat "$T/attach.out")"
+qemu-img check -q /srv/disk.qcow2 || fail "the disk is not clean"
+
+block fuse
+grep -qx etc "$T/fuse.out" || fail "what was copied to the disk is not there: $(cat "$T/fuse.out")"
+qemu-img check -q /srv/disk.qcow2 || fail "the disk is not clean after FUSE"
+
+truncate -s 64M /srv/disk.img
+tap-img create qcow2:/srv/base.qcow2 64M >/dev/null
+block overlay
+[ "$(block-list | grep -c 'vdev=xvd[bc] ')" = 2 ] || fail "block-list: $(block-list)"
+[ "$(blockdev --getro /dev/xvdb)" = 1 ] || fail "xvdb is not read-only"
+tap-img info qcow2:/srv/work.qcow2 | grep -q base.qcow2 || fail "work.qcow2 names no base"
+block-detach 0 xvdc
+block-detach 0 xvdb
+
+block nbd
+end_tapdisks
+qemu-img compare -q -f qcow2 -F raw /srv/disk.qcow2 /srv/copy.img || fail "the copy over NBD differs"
+say "the commands of README.md work as they stand"
