@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The ring server and its two transports; part of libtapdisk.a.
 blktap_libtapdisk_a_SOURCES += \
+	blktap/ring/ring-features.c \
+	blktap/ring/ring-grants.c \
+	blktap/ring/ring-journal.c \
+	blktap/ring/ring-private.h \
+	blktap/ring/ring-request.c \
 	blktap/ring/ring-stats.c \
+	blktap/ring/ring.c \
 	blktap/ring/ring.h

@@ -91,6 +91,7 @@ void ring_cancel(struct ring *r);
 bool ring_idle(const struct ring *r); /* nothing in flight, all answers published */
 void ring_free(struct ring *r);       /* idle; unmaps what was kept */
 
+void *ring_owner(const struct ring *r); /* of the setup */
 const char *ring_failed(const struct ring *r); /* why it stopped by itself; NULL: it did not */
 const struct ring_stats *ring_stats(const struct ring *r);
 
