@@ -169,9 +169,10 @@ struct ring {
 	struct ring_port *port;
 	struct ring_journal *journal;
 	uint64_t taken, answered, published;
-	bool armed;    /* the guest will ring the bell for the next request */
-	bool stopping; /* nothing is taken any more */
-	bool notify;   /* whatever the guest's event index says */
+	bool armed;     /* the guest will ring the bell for the next request */
+	bool stopping;  /* nothing is taken any more */
+	bool cancelled; /* and what waits in a paused disk is dropped */
+	bool notify;    /* whatever the guest's event index says */
 	const char *failed;
 
 	/* polling */

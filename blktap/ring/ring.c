@@ -179,12 +179,10 @@ static bool arm(struct ring *r)
 	return true;
 }
 
-/* Nothing is taken any more.  What waits in a paused disk would wait for ever. */
+/* Nothing is taken any more.  What waits for the end of a pause may be given up. */
 static void stop_turn(struct ring *r)
 {
-	enum td_vbd_state state = td_vbd_state(r->vbd);
-
-	if (r->running > 0 && (state == TD_VBD_PAUSED || state == TD_VBD_PAUSING))
+	if (r->cancelled && r->running > 0 && td_vbd_state(r->vbd) != TD_VBD_RUNNING)
 		ring_requests_cancel(r);
 }
 
@@ -347,6 +345,11 @@ int ring_new(struct td_loop *loop, struct td_vbd *vbd, const struct ring_setup *
 void ring_stop(struct ring *r)
 {
 	r->stopping = true;
+}
+
+void ring_cancel(struct ring *r)
+{
+	r->stopping = r->cancelled = true;
 	stop_turn(r);
 }
 

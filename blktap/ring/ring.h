@@ -84,14 +84,17 @@ TD_CHECK int ring_new(struct td_loop *loop, struct td_vbd *vbd, const struct rin
 /* The bell rang, or something else made a look worthwhile. Cheap; the work is done in the hook. */
 void ring_kick(struct ring *r);
 
-/* Take no more requests; what is in flight is still answered. */
+/* Take no more requests; what is in flight is still answered, on a paused disk after its unpause. */
 void ring_stop(struct ring *r);
-/* Requests that still wait for an unpause are given up (td_vbd_cancel) and answered with an error. */
+/*
+ * Stop, and give up what waits for an unpause, now or later (td_vbd_cancel).  It is not answered, and stays in the
+ * journal: a frontend that still waits would take an error for a broken disk.
+ */
 void ring_cancel(struct ring *r);
 bool ring_idle(const struct ring *r); /* nothing in flight, all answers published */
 void ring_free(struct ring *r);       /* idle; unmaps what was kept */
 
-void *ring_owner(const struct ring *r); /* of the setup */
+void *ring_owner(const struct ring *r);        /* of the setup */
 const char *ring_failed(const struct ring *r); /* why it stopped by itself; NULL: it did not */
 const struct ring_stats *ring_stats(const struct ring *r);
 

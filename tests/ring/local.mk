@@ -1,1 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
+# The ring server with a guest in the same process (guest.c): no Xen, no sockets.
+if HAVE_CMOCKA
+RING_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/blktap/ring -I$(top_srcdir)/tests/lib $(CMOCKA_CFLAGS)
+RING_TEST_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
+RING_TEST_LIBS = tests/ring/libguest.a blktap/libtapdisk.a tests/lib/libtest.a $(DRIVER_LIBS) $(CMOCKA_LIBS) \
+	$(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+
+check_LIBRARIES += tests/ring/libguest.a
+tests_ring_libguest_a_SOURCES = tests/ring/guest.c tests/ring/guest.h
+tests_ring_libguest_a_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_libguest_a_CFLAGS = $(RING_TEST_CFLAGS)
+
+RING_TESTS =
+
+RING_TESTS += tests/ring/test-ring
+tests_ring_test_ring_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_test_ring_CFLAGS = $(RING_TEST_CFLAGS)
+tests_ring_test_ring_LDADD = $(RING_TEST_LIBS)
+
+check_PROGRAMS += $(RING_TESTS)
+TESTS += $(RING_TESTS)
+endif
