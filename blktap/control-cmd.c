@@ -215,6 +215,20 @@ static const struct field open_fields[] = {
 
 static const struct field unpause_fields[] = { { "spec", JSON_STRING, false }, { 0 } };
 
+static const struct field connect_fields[] = {
+	{ "domid", JSON_INTEGER, true },       { "devid", JSON_INTEGER, true },
+	{ "protocol", JSON_STRING, false },    { "persistent", JSON_TRUE, true },
+	{ "max_grants", JSON_INTEGER, false }, { "poll_us", JSON_INTEGER, false },
+	{ "cookie", JSON_INTEGER, true },      { "recover", JSON_TRUE, true },
+	{ "queues", JSON_ARRAY, true },        { 0 },
+};
+
+static const struct field disconnect_fields[] = {
+	{ "domid", JSON_INTEGER, true },
+	{ "devid", JSON_INTEGER, true },
+	{ 0 },
+};
+
 static const struct field resize_fields[] = { { "size", JSON_INTEGER, true }, { 0 } };
 
 static const struct control_cmd commands[] = {
@@ -228,6 +242,9 @@ static const struct control_cmd commands[] = {
 	{ "unpause", unpause_fields, cmd_unpause },
 	{ "resize", resize_fields, cmd_resize },
 	{ "events", NULL, cmd_events },
+	{ "ring-features", NULL, control_ring_features },
+	{ "ring-connect", connect_fields, control_ring_connect },
+	{ "ring-disconnect", disconnect_fields, control_ring_disconnect },
 	{ "shutdown", NULL, cmd_shutdown },
 };
 

@@ -18,15 +18,32 @@ static void disk_changed(struct td_vbd_watch *w)
 	e->state = state;
 }
 
+/* The export says who it is and why in its statistics. */
+static void guest_stopped(void *arg, const struct td_export *export)
+{
+	struct control_events *e = arg;
+	json_t *o = json_object(), *event = NULL;
+
+	if (o && export->ops->stats(export, o) == 0)
+		event = json_pack("{s:s, s:O, s:O, s:O}", "event", "ring-stopped", "domid",
+				  json_object_get(o, "domid"), "devid", json_object_get(o, "devid"), "reason",
+				  json_object_get(o, "failed"));
+	json_decref(o);
+	e->tell(e, event);
+}
+
 void control_events_start(struct control_events *e)
 {
 	e->size = td_vbd_size(e->d->vbd);
 	e->state = td_vbd_state(e->d->vbd);
 	e->disk.fn = disk_changed;
 	td_vbd_watch(e->d->vbd, &e->disk);
+	e->d->guest_stopped = guest_stopped;
+	e->d->guest_stopped_arg = e;
 }
 
 void control_events_stop(struct control_events *e)
 {
 	td_vbd_unwatch(e->d->vbd, &e->disk);
+	e->d->guest_stopped = NULL;
 }

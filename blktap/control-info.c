@@ -61,8 +61,12 @@ static json_t *exports_json(const struct daemon *d, bool counters, int *r)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < d->nr_exports; i++) {
-		const struct td_export *e = d->exports[i];
-		json_t *o = json_object();
+		struct td_export *e = d->exports[i];
+		json_t *o;
+
+		if (e->ops->stopped(e)) /* ended, from outside or by a close that is under way */
+			continue;
+		o = json_object();
 
 		put(o, "type", json_string(e->ops->name), r);
 		put(o, "address", text(e->address), r);

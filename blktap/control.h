@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The control socket: control.c reads and writes lines, control-cmd.c knows the commands, control-info.c the answers of
- * info and stats.  All of it stands above the daemon, which does not know that it is there.
+ * The control socket: control.c reads and writes lines, control-cmd.c knows the commands, control-ring.c those for Xen
+ * guests, control-info.c the answers of info and stats, control-events.c what is told unasked.  All of it stands above
+ * the daemon, which does not know that it is there.
  */
 #ifndef BLKTAP_CONTROL_H
 #define BLKTAP_CONTROL_H
@@ -43,6 +44,14 @@ TD_CHECK int control_find(const json_t *request, const struct control_cmd **ret_
 /* Adds its answer to reply. */
 TD_CO TD_CHECK int control_run(struct daemon *d, const struct control_cmd *cmd, const json_t *request,
 			       json_t *reply, struct td_err *ret_err);
+
+/* The commands of control-ring.c, as control-cmd.c's table has them. */
+TD_CO TD_CHECK int control_ring_features(struct daemon *d, const json_t *request, json_t *reply,
+					 struct td_err *ret_err);
+TD_CO TD_CHECK int control_ring_connect(struct daemon *d, const json_t *request, json_t *reply,
+					struct td_err *ret_err);
+TD_CO TD_CHECK int control_ring_disconnect(struct daemon *d, const json_t *request, json_t *reply,
+					   struct td_err *ret_err);
 
 TD_CHECK int control_info(struct daemon *d, json_t *reply);
 TD_CHECK int control_stats(struct daemon *d, json_t *reply);

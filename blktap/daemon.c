@@ -20,6 +20,48 @@
 
 /* ---- exports ---- */
 
+/*
+ * An export without which nobody reaches the disk was taken away from outside: that is the end.  A guest's is not: it
+ * stays in the list, to be looked at, until it is disconnected.
+ */
+static void export_ended(struct td_export *e)
+{
+	struct daemon *d = e->owner;
+	bool others = false;
+
+	if (e->ops->one_guest) {
+		if (d->guest_stopped)
+			d->guest_stopped(d->guest_stopped_arg, e);
+		return;
+	}
+	for (unsigned i = 0; i < d->nr_exports; i++)
+		others |= d->exports[i] != e && !d->exports[i]->ops->stopped(d->exports[i]);
+	e->ops->stop(e);
+	if (!others)
+		daemon_end(d);
+}
+
+int daemon_add_export(struct daemon *d, struct td_export *e)
+{
+	if (d->nr_exports == DAEMON_MAX_EXPORTS)
+		return -E2BIG;
+	e->owner = d;
+	e->ended = export_ended;
+	d->exports[d->nr_exports++] = e;
+	return 0;
+}
+
+void daemon_drop_export(struct daemon *d, struct td_export *e)
+{
+	for (unsigned i = 0; i < d->nr_exports; i++) {
+		if (d->exports[i] != e)
+			continue;
+		memmove(&d->exports[i], &d->exports[i + 1], (--d->nr_exports - i) * sizeof(d->exports[0]));
+		e->ops->free(e);
+		return;
+	}
+}
+
 static int export_start(struct daemon *d, const struct export_request *q, struct td_err *ret_err)
 {
 	struct td_export *e;
@@ -28,10 +70,7 @@ static int export_start(struct daemon *d, const struct export_request *q, struct
 	if (d->nr_exports == DAEMON_MAX_EXPORTS)
 		return td_err_set(ret_err, -E2BIG, "at most %d exports", DAEMON_MAX_EXPORTS);
 	r = q->ops->start(d->env.loop, d->vbd, q->address, &e, ret_err);
-	if (r < 0)
-		return r;
-	d->exports[d->nr_exports++] = e;
-	return 0;
+	return r < 0 ? r : daemon_add_export(d, e);
 }
 
 static int export_start_all(struct daemon *d, const struct export_request *q, unsigned nr,
@@ -94,19 +133,6 @@ static void exports_free(struct daemon *d)
 	}
 }
 
-/* An export without which nobody reaches the disk was taken away from outside: that is the end. */
-static void export_ended(struct td_export *e)
-{
-	struct daemon *d = e->owner;
-	bool others = false;
-
-	for (unsigned i = 0; i < d->nr_exports; i++)
-		others |= d->exports[i] != e && !d->exports[i]->ops->stopped(d->exports[i]);
-	e->ops->stop(e);
-	if (!others)
-		daemon_end(d);
-}
-
 /* ---- open and close ---- */
 
 /*
@@ -116,10 +142,8 @@ static void export_ended(struct td_export *e)
 struct outside {
 	struct td_timer timer;
 	struct td_co *co;
-	struct daemon *d;
-	const struct export_request *exports; /* NULL: free them all */
-	unsigned nr;
-	struct td_err *err;
+	int (*fn)(void *arg);
+	void *arg;
 	int result;
 };
 
@@ -127,29 +151,38 @@ static void outside_run(struct td_timer *t)
 {
 	struct outside *o = td_container_of(t, struct outside, timer);
 
-	if (!o->exports)
-		exports_free(o->d);
-	else if (o->nr == 0)
-		o->result = export_start_default(o->d, o->err);
-	else
-		o->result = export_start_all(o->d, o->exports, o->nr, o->err);
-	for (unsigned i = 0; i < o->d->nr_exports; i++) {
-		o->d->exports[i]->owner = o->d;
-		o->d->exports[i]->ended = export_ended;
-	}
+	o->result = o->fn(o->arg);
 	td_co_wake(o->co);
 }
 
-TD_CO static int outside(struct daemon *d, const struct export_request *exports, unsigned nr,
-			 struct td_err *err)
+int daemon_outside(struct daemon *d, int (*fn)(void *arg), void *arg)
 {
-	struct outside o = {
-		.timer.fn = outside_run, .co = td_co_self(), .d = d, .exports = exports, .nr = nr, .err = err
-	};
+	struct outside o = { .timer.fn = outside_run, .co = td_co_self(), .fn = fn, .arg = arg };
 
 	td_timer_arm(d->env.loop, &o.timer, 0);
 	td_co_yield();
 	return o.result;
+}
+
+struct start_call {
+	struct daemon *d;
+	const struct export_request *exports;
+	unsigned nr; /* 0: the default */
+	struct td_err *err;
+};
+
+static int start_outside(void *arg)
+{
+	const struct start_call *c = arg;
+
+	return c->nr > 0 ? export_start_all(c->d, c->exports, c->nr, c->err)
+			 : export_start_default(c->d, c->err);
+}
+
+static int free_outside(void *arg)
+{
+	exports_free(arg);
+	return 0;
 }
 
 static int close_disk(struct daemon *d)
@@ -178,7 +211,7 @@ static int close_all(struct daemon *d, struct td_err *ret_err)
 	if (r < 0)
 		td_err_set(ret_err, r, "closed, but the last flush or close failed: %s; check the image",
 			   strerrordesc_np(-r));
-	td_ignore(outside(d, NULL, 0, NULL));
+	td_ignore(daemon_outside(d, free_outside, d));
 	return r;
 }
 
@@ -192,7 +225,7 @@ int daemon_close(struct daemon *d, struct td_err *ret_err)
 int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const struct export_request *exports,
 		unsigned nr, struct td_err *ret_err)
 {
-	static const struct export_request none;
+	struct start_call c = { d, exports, nr, ret_err };
 	td_co_guard(&d->lock);
 	int r;
 
@@ -201,7 +234,7 @@ int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const s
 	r = td_vbd_open(d->vbd, spec, open_flags, ret_err);
 	if (r < 0)
 		return r;
-	r = outside(d, nr > 0 ? exports : &none, nr, ret_err);
+	r = daemon_outside(d, start_outside, &c);
 	if (r < 0)
 		td_ignore(close_all(d, NULL)); /* the error that counts is that of the export */
 	return r;

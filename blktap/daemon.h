@@ -4,8 +4,10 @@
  *
  *	main.c		the command line, daemonizing
  *	daemon.c	starting, opening, closing, ending
+ *	daemon-ring.c	connecting and disconnecting Xen guests
  *	control.c	the control socket: lines in, lines out
  *	control-cmd.c	the commands
+ *	control-ring.c	the commands for Xen guests' rings
  *	control-info.c	what info and stats say
  *	control-events.c	what is told to who asked for events
  */
@@ -49,6 +51,10 @@ struct daemon {
 	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
 	bool ending;
 	int end_result; /* of the last flush and close */
+
+	/* The control socket's, if there is one: a guest's export stopped by itself.  From an event. */
+	void (*guest_stopped)(void *arg, const struct td_export *e);
+	void *guest_stopped_arg;
 };
 
 /* Loop, engine, signals, disk, exports: everything serves afterwards. */
@@ -71,5 +77,24 @@ TD_CO TD_CHECK int daemon_open(struct daemon *d, const char *spec, unsigned open
 
 /* Stop the exports, close the disk. */
 TD_CO TD_CHECK int daemon_close(struct daemon *d, struct td_err *ret_err);
+
+/* ---- daemon-ring.c: the same ---- */
+
+/* Serve a guest's ring.  -EEXIST: this guest has one already; -ENODEV: no disk is open, or no Xen. */
+TD_CO TD_CHECK int daemon_ring_connect(struct daemon *d, const struct td_xen_setup *setup,
+				       struct td_err *ret_err);
+
+/* Answer what is in flight, also on a paused disk, and forget it.  -ENOENT: there is none. */
+TD_CO TD_CHECK int daemon_ring_disconnect(struct daemon *d, uint32_t domid, uint32_t devid,
+					  struct td_err *ret_err);
+
+/* ---- between the two ---- */
+
+/* Run it outside coroutines, where there is more stack. */
+TD_CO TD_CHECK int daemon_outside(struct daemon *d, int (*fn)(void *arg), void *arg);
+
+/* Into the list; out of it and freed (outside coroutines). */
+TD_CHECK int daemon_add_export(struct daemon *d, struct td_export *e);
+void daemon_drop_export(struct daemon *d, struct td_export *e);
 
 #endif

@@ -21,8 +21,10 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/control-cmd.c \
 	blktap/control-events.c \
 	blktap/control-info.c \
+	blktap/control-ring.c \
 	blktap/control.c \
 	blktap/control.h \
+	blktap/daemon-ring.c \
 	blktap/daemon.c \
 	blktap/daemon.h \
 	blktap/nbd-conn.c \
@@ -44,4 +46,4 @@ EXTRA_DIST += blktap/README.md
 sbin_PROGRAMS += bin/tapdisk
 bin_tapdisk_SOURCES = blktap/main.c
 bin_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
-	$(FUSE_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+	$(FUSE_LIBS) $(JANSSON_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)

@@ -4,8 +4,12 @@ blktap_libtapdisk_a_SOURCES += \
 	blktap/ring/ring-features.c \
 	blktap/ring/ring-grants.c \
 	blktap/ring/ring-journal.c \
+	blktap/ring/ring-json.c \
 	blktap/ring/ring-private.h \
 	blktap/ring/ring-request.c \
-	blktap/ring/ring-stats.c \
+	blktap/ring/ring-xen-absent.c \
+	blktap/ring/ring-xen-queue.c \
+	blktap/ring/ring-xen.c \
+	blktap/ring/ring-xen.h \
 	blktap/ring/ring.c \
 	blktap/ring/ring.h

@@ -6,7 +6,7 @@
  *	ring-request.c	one request from slot to vbd: checked, mapped, submitted, answered
  *	ring-grants.c	pages of the guest: mapped for a request, or kept (persistent grants)
  *	ring-journal.c	requests in flight, in memory that outlives the process
- *	ring-stats.c	its counters as JSON
+ *	ring-json.c	its counters, and what a disk offers, as JSON
  *	ring-features.c	what this disk can be announced with
  *	ring-shm*.c	transport and export: shared memory over a unix socket (--ring)
  *	ring-xen*.c	transport and export: Xen's grant table and event channels
@@ -98,7 +98,7 @@ void *ring_owner(const struct ring *r);        /* of the setup */
 const char *ring_failed(const struct ring *r); /* why it stopped by itself; NULL: it did not */
 const struct ring_stats *ring_stats(const struct ring *r);
 
-/* ---- ring-stats.c ---- */
+/* ---- ring-json.c ---- */
 
 /* Add the counters, and "failed" if it stopped by itself, to an object of `stats`; 0 or -ENOMEM. */
 TD_CHECK int ring_stats_json(const struct ring *r, json_t *ret_object);

@@ -14,7 +14,8 @@ struct td_loop;
 struct td_export;
 
 struct td_export_ops {
-	const char *name; /* "nbd", "fuse" */
+	const char *name; /* "nbd", "fuse", "ring", "xen" */
+	bool one_guest;   /* belongs to one guest; where it ends, the disk lives on and waits for another */
 
 	/* address: what stands behind --nbd, --fuse.  The vbd is open.  *ret_export is the caller's. */
 	int (*start)(struct td_loop *loop, struct td_vbd *vbd, const char *address,
@@ -22,6 +23,9 @@ struct td_export_ops {
 
 	/* Take no new clients and no new requests; what is in flight is still answered.  Returns at once. */
 	void (*stop)(struct td_export *e);
+
+	/* Before stop(): the guest is gone for good, nothing of it need outlive this process.  one_guest only. */
+	void (*forget)(struct td_export *e);
 
 	/* Has everything been answered, written out and hung up?  main turns the loop until it is, bounded in time. */
 	bool (*stopped)(struct td_export *e);
@@ -52,11 +56,17 @@ struct td_export {
 extern const struct td_export_ops td_nbd_export, td_fuse_export;
 extern const struct td_export_ops td_ring_export; /* the ring over shared memory; address: unix:PATH */
 
+/* What the disk can offer to a ring's frontend, added to an object (blktap-control(7), ring-features). 0 or -ENOMEM. */
+TD_CHECK int td_ring_features_json(const struct td_vbd *vbd, json_t *ret_object);
+
 /*
  * A Xen guest's ring.  Its address is "xen:DOMID.DEVID"; started by a control message, not by an option, because it
  * takes what the frontend wrote to xenstore.
  */
 #define TD_XEN_MAX_QUEUES 4
+#define TD_XEN_MAX_DOMID  0x7fef /* what lies above is no guest */
+#define TD_XEN_MAX_GRANTS (1u << 20)
+#define TD_XEN_MAX_POLL   1000000u
 
 struct td_xen_queue {
 	unsigned nr_refs; /* 1, 2, 4, 8 or 16 */
@@ -76,7 +86,7 @@ struct td_xen_setup {
 	bool recover;    /* the guest was connected already: go on where the last process was killed */
 };
 
-/* -ENOSYS: built without Xen's libraries; -ENODEV: no Xen here. */
+/* -ENOSYS: built without Xen's libraries; -ENODEV: no Xen here; -EINVAL: setup says what cannot be. */
 TD_CHECK int td_xen_ring_start(struct td_loop *loop, struct td_vbd *vbd, const struct td_xen_setup *setup,
 			       struct td_export **ret_export, struct td_err *ret_err);
 

@@ -16,6 +16,7 @@ EXTRA_DIST += tests/e2e/nbd-stamps.py
 E2E += tests/e2e/daemon-control.sh
 E2E += tests/e2e/daemon-life.sh
 E2E += tests/e2e/daemon-resize.sh
+E2E += tests/e2e/daemon-ring.sh
 E2E += tests/e2e/nbd-hostile.sh
 E2E += tests/e2e/nbd-interop.sh
 E2E += tests/e2e/nbd-load.sh

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A ring's counters as JSON, for `stats` of both transports.  The names are documented in blktap-control(7).
+ * A ring's counters as JSON, for `stats` of both transports; what a disk offers, for `ring-features`.  The names are
+ * documented in blktap-control(7).
  */
 #include "ring.h"
+#include <blktap/export.h>
+
+/* ---- counters ---- */
 
 static int put(json_t *o, const char *name, uint64_t n)
 {
@@ -63,4 +67,25 @@ int ring_stats_json(const struct ring *r, json_t *ret_object)
 	if (failed && json_object_set_new(ret_object, "failed", json_string(failed)) < 0)
 		return -ENOMEM;
 	return 0;
+}
+
+/* ---- features ---- */
+
+int td_ring_features_json(const struct td_vbd *vbd, json_t *ret_object)
+{
+	struct ring_features f;
+	json_t *o;
+	int r;
+
+	ring_features(vbd, &f);
+	o = json_pack("{s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b}", "sectors",
+		      (json_int_t)f.sectors, "sector_size", (json_int_t)f.sector_size, "physical_sector_size",
+		      (json_int_t)f.physical_sector_size, "info", (json_int_t)f.info, "flush", f.flush,
+		      "barrier", f.barrier, "discard", f.discard, "discard_granularity",
+		      (json_int_t)f.discard_granularity, "discard_alignment", (json_int_t)f.discard_alignment,
+		      "max_indirect", (json_int_t)f.max_indirect, "max_order", (json_int_t)f.max_order,
+		      "max_queues", (json_int_t)f.max_queues, "persistent", f.persistent);
+	r = o ? json_object_update(ret_object, o) : -ENOMEM;
+	json_decref(o);
+	return r < 0 ? -ENOMEM : 0;
 }
