@@ -20,8 +20,8 @@ for name in ../x xvd xvdA 'xvda b' sda/b "xvd$(printf 'a%.0s' {1..40})" xvda01 n
 	expect_fail 'not a device name' block-attach 0 "aio:$T/disk" "$name"
 done
 expect_fail 'mode x' block-attach 0 "aio:$T/disk" "$VDEV" x
-expect_fail 'wants DOMAIN' block-attach 0 "aio:$T/disk"
-expect_fail 'only fuse' block-attach --via ublk 0 "aio:$T/disk" "$VDEV"
+expect_fail 'usage: block-attach .*DOMAIN' block-attach 0 "aio:$T/disk"
+expect_fail 'a ring of Xen' block-attach --via ublk 0 "aio:$T/disk" "$VDEV"
 expect_fail 'No such file' block-attach 0 "aio:$T/none" "$VDEV"
 expect_fail . block-attach 0 "nonsense:$T/disk" "$VDEV"
 expect_fail . block-attach 0 "aio(no-such-option=1):$T/disk" "$VDEV"

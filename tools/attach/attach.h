@@ -17,7 +17,11 @@
 #include <sys/types.h>
 
 #define ATTACH_VDEV_MAX  32 /* with the NUL */
+#define ATTACH_LOCK_MAX  48 /* a lock's name */
 #define ATTACH_NAMES_MAX 512
+#define ATTACH_DISK_MAX  32 /* what the kernel calls a disk: "loop3", "xvda" */
+
+enum attach_direct { ATTACH_DIRECT_AUTO, ATTACH_DIRECT_ON, ATTACH_DIRECT_OFF };
 
 /* What has been begun; later ones include the earlier. */
 enum attach_phase { ATTACH_DAEMON, ATTACH_LOOP, ATTACH_NAMES, ATTACH_DONE, ATTACH_UNDO };
@@ -43,16 +47,16 @@ struct attach {
 
 /* ---- args.c: what the three command lines have in common ---- */
 
-/* "xvda", "/dev/xvda": *ret_vdev is the name alone.  -EINVAL with a sentence. */
+/* "xvda", "/dev/xvda", "51712": *ret_vdev is the name alone.  -EINVAL with a sentence. */
 TD_CHECK int attach_parse_vdev(const char *text, char ret_vdev[ATTACH_VDEV_MAX], struct td_err *ret_err);
 
-/* Domain 0 by number or name; any other needs Xen. */
+/* Domain 0 by number or name; any other needs Xen, and is looked for by ring_domain_open. */
 TD_CHECK int attach_parse_domain(const char *text, struct td_err *ret_err);
 
-/* Whole seconds, 1..3600, as milliseconds. */
+/* Whole seconds, 1..3600, as milliseconds.  NULL: left as it is. */
 TD_CHECK int attach_parse_timeout(const char *text, unsigned *ret_ms, struct td_err *ret_err);
 
-/* Loop devices and mounts need root. */
+/* Devices, mounts and xenstore need root. */
 TD_CHECK int attach_need_root(struct td_err *ret_err);
 
 /* One line on stderr: "NAME: sentence". */
@@ -83,11 +87,28 @@ void attach_lock_drop(const char *vdev); /* remove the lock's file, with the loc
 /* The names of all disks that have a record, sorted; the caller's (each, and the list). */
 TD_CHECK int attach_list(char ***ret_vdevs, size_t *ret_nr, struct td_err *ret_err);
 
+/* -EBUSY with what is there: domain 0 has one disk of a name. */
+TD_CHECK int attach_refuse_twice(const char *vdev, struct td_err *ret_err);
+
 const char *attach_phase_name(enum attach_phase p);
 json_t *attach_to_json(const struct attach *a); /* NULL: no memory */
 
 /* Append a name that is going to be made; target may be NULL.  -ENOMEM, -E2BIG. */
 TD_CHECK int attach_add_name(struct attach *a, const char *path, const char *target, dev_t dev);
+
+/* ---- loop-attach.c ---- */
+
+struct attach_request {
+	const char *domain; /* as the user said it */
+	const char *spec;   /* with the whole path */
+	char vdev[ATTACH_VDEV_MAX];
+	bool read_only, json, no_wait;
+	enum attach_direct direct;
+	unsigned block_size, timeout_ms;
+};
+
+/* All of it, and the device on stdout; or nothing is left. */
+TD_CHECK int attach_loop(const struct attach_request *q, struct td_err *ret_err);
 
 /* ---- daemon.c ---- */
 
@@ -102,11 +123,11 @@ TD_CHECK int attach_end_daemon(struct attach *a, unsigned timeout_ms, bool kill,
 
 /* ---- loopdev.c ---- */
 
-enum attach_direct { ATTACH_DIRECT_AUTO, ATTACH_DIRECT_ON, ATTACH_DIRECT_OFF };
-
 /* A loop device over a->fuse_file, with a scan for partitions. */
 TD_CHECK int attach_loop_make(const struct attach *a, enum attach_direct direct, unsigned block_size,
 			      int *ret_nr, struct td_err *ret_err);
+
+void attach_loop_disk(int nr, char ret_disk[ATTACH_DISK_MAX]);
 
 /* The loop device over a->fuse_file, found by what the kernel says; -1: none. */
 int attach_loop_find(const struct attach *a);
@@ -122,12 +143,12 @@ bool attach_loop_direct(int nr);
 /* ---- partitions.c ---- */
 
 /* Tell the kernel of the partitions that it did not find.  The first error; -ENOTSUP: built without libblkid. */
-TD_CHECK int attach_add_partitions(int loop);
+TD_CHECK int attach_add_partitions(const char *disk);
 
 /* ---- names.c ---- */
 
 /* How many partitions does the kernel know? */
-unsigned attach_count_partitions(int loop);
+unsigned attach_count_partitions(const char *disk);
 
 /* Which names this disk and its partitions get: into a->names.  Makes nothing. */
 TD_CHECK int attach_plan_names(struct attach *a, struct td_err *ret_err);
@@ -141,16 +162,28 @@ void attach_drop_names(const struct attach *a);
 /* "/dev/VDEV" if that leads to our disk, else "/dev/blktap/VDEV".  size: of the buffer. */
 void attach_device(const struct attach *a, char *ret_path, size_t size);
 
-/* Paths of the partitions in the same place, as a JSON array. */
-json_t *attach_partitions(const struct attach *a);
+/* Paths of the disk's partitions beside device, one of its names, as a JSON array. */
+json_t *attach_partitions(const char *disk, const char *device);
+
+/* For a device that the kernel has named itself: /dev/blktap/VDEV and the partitions' there, which lead to it. */
+TD_CHECK int attach_make_links(const char *vdev, const char *disk, struct td_err *ret_err);
+void attach_drop_links(const char *vdev); /* once the device is gone */
 
 /* ---- holders.c ---- */
 
-/* What uses the loop device or a partition of it, as "mounted on /mnt"; "": nothing that can be seen. */
-void attach_holder(int nr, char *ret_what, size_t size);
+/* What uses the disk or a partition of it, as "mounted on /mnt"; "": nothing that can be seen. */
+void attach_holder(const char *disk, char *ret_what, size_t size);
 
 /* Take it away from them: lazy unmounts, swapoff.  What cannot be is left. */
-void attach_evict(int nr, void (*report)(const char *line));
+void attach_evict(const char *disk, void (*report)(const char *line));
+
+/* ---- release.c ---- */
+
+/* -EBUSY, and by whom; who looks at it in passing does not count. */
+TD_CHECK int attach_check_free(const char *vdev, const char *disk, struct td_err *ret_err);
+
+/* fsync until deadline (attach_now_ms).  -ETIMEDOUT: it still waits. */
+TD_CHECK int attach_write_back(int fd, uint64_t deadline);
 
 /* ---- undo.c ---- */
 
@@ -179,5 +212,8 @@ bool attach_dev_number(const char *text, dev_t *ret);
 
 uint64_t attach_now_ms(void);
 void attach_nap(void); /* 20 ms */
+
+/* udev, where it runs, makes the nodes and looks at the device first; without it they are there already. */
+void attach_settle(void);
 
 #endif

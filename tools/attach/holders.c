@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Who uses a loop device: file systems, swap, device mapper and the like, other loop devices, open files.
+ * Who uses a disk, a loop device or domain 0's own blkfront:
+ * file systems, swap, device mapper and the like, other loop devices, open files.
  */
 #include "attach.h"
 #include <dirent.h>
@@ -13,10 +14,10 @@
 
 #define PATH_LEN 1024 /* a longer one is cut, and then not recognised by its name */
 
-/* Is this the device number of loopN or of a partition of it?  sysfs knows both. */
-static bool is_of_loop(int nr, dev_t dev)
+/* Is this the device number of the disk or of a partition of it?  sysfs knows both. */
+static bool is_of_disk(const char *disk, dev_t dev)
 {
-	char path[64], real[1024], part[64];
+	char path[64], real[1024], part[ATTACH_DISK_MAX + 2];
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(dev), minor(dev));
@@ -24,19 +25,19 @@ static bool is_of_loop(int nr, dev_t dev)
 	if (n <= 0)
 		return false;
 	real[n] = '\0';
-	snprintf(part, sizeof(part), "/loop%d/", nr);
+	snprintf(part, sizeof(part), "/%s/", disk);
 	if (strstr(real, part))
 		return true;
 	part[strlen(part) - 1] = '\0';
 	return strcmp(strrchr(real, '/'), part) == 0;
 }
 
-static bool path_is_of_loop(int nr, const char *path)
+static bool path_is_of_disk(const char *disk, const char *path)
 {
 	struct stat st;
 
 	return strncmp(path, "/dev/", 5) == 0 && stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
-	       is_of_loop(nr, st.st_rdev);
+	       is_of_disk(disk, st.st_rdev);
 }
 
 static bool is_octal(const char *s)
@@ -89,7 +90,7 @@ static bool parse_mount(char *line, dev_t *ret_dev, char **ret_dir, char **ret_s
  * The next mount of it in mountinfo: its directory.  By device number, and by source for file systems that have
  * numbers of their own (btrfs).
  */
-static bool next_mount(FILE *f, int nr, char ret_dir[PATH_LEN])
+static bool next_mount(FILE *f, const char *disk, char ret_dir[PATH_LEN])
 {
 	td_cleanup(free) char *line = NULL;
 	char *dir, *source;
@@ -98,7 +99,7 @@ static bool next_mount(FILE *f, int nr, char ret_dir[PATH_LEN])
 
 	while (getline(&line, &room, f) > 0) {
 		if (!parse_mount(line, &dev, &dir, &source) ||
-		    (!is_of_loop(nr, dev) && !path_is_of_loop(nr, source)))
+		    (!is_of_disk(disk, dev) && !path_is_of_disk(disk, source)))
 			continue;
 		snprintf(ret_dir, PATH_LEN, "%s", dir);
 		return true;
@@ -106,17 +107,17 @@ static bool next_mount(FILE *f, int nr, char ret_dir[PATH_LEN])
 	return false;
 }
 
-static bool find_mount(int nr, char dir[PATH_LEN])
+static bool find_mount(const char *disk, char dir[PATH_LEN])
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
-	bool found = f && next_mount(f, nr, dir);
+	bool found = f && next_mount(f, disk, dir);
 
 	if (f)
 		fclose(f);
 	return found;
 }
 
-static bool find_swap(int nr, char path[PATH_LEN])
+static bool find_swap(const char *disk, char path[PATH_LEN])
 {
 	FILE *f = fopen("/proc/swaps", "re");
 	td_cleanup(free) char *line = NULL;
@@ -126,7 +127,7 @@ static bool find_swap(int nr, char path[PATH_LEN])
 	while (f && !found && getline(&line, &room, f) > 0) {
 		snprintf(path, PATH_LEN, "%.*s", (int)strcspn(line, " \t\n"), line);
 		unescape(path);
-		found = path_is_of_loop(nr, path);
+		found = path_is_of_disk(disk, path);
 	}
 	if (f)
 		fclose(f);
@@ -154,22 +155,21 @@ static bool first_in(const char *dir, char *name, size_t size)
 	return n > 0;
 }
 
-static bool find_stacked(int nr, char *name, size_t size)
+static bool find_stacked(const char *disk, char *name, size_t size)
 {
-	char path[512], prefix[32];
+	char path[512];
+	struct dirent *e;
 	bool found;
 	DIR *d;
-	struct dirent *e;
 
-	snprintf(path, sizeof(path), "/sys/block/loop%d/holders", nr);
+	snprintf(path, sizeof(path), "/sys/block/%s/holders", disk);
 	found = first_in(path, name, size);
-	snprintf(path, sizeof(path), "/sys/block/loop%d", nr);
-	snprintf(prefix, sizeof(prefix), "loop%dp", nr);
+	snprintf(path, sizeof(path), "/sys/block/%s", disk);
 	d = opendir(path);
 	while (d && !found && (e = readdir(d))) {
-		if (strncmp(e->d_name, prefix, strlen(prefix)) != 0)
-			continue;
-		snprintf(path, sizeof(path), "/sys/block/loop%d/%s/holders", nr, e->d_name);
+		if (strncmp(e->d_name, disk, strlen(disk)) != 0)
+			continue; /* no partition */
+		snprintf(path, sizeof(path), "/sys/block/%s/%s/holders", disk, e->d_name);
 		found = first_in(path, name, size);
 	}
 	if (d)
@@ -177,7 +177,7 @@ static bool find_stacked(int nr, char *name, size_t size)
 	return found;
 }
 
-static bool find_loop_on_top(int nr, char *name, size_t size)
+static bool find_loop_on_top(const char *disk, char *name, size_t size)
 {
 	DIR *d = opendir("/sys/block");
 	char file[PATH_LEN];
@@ -187,7 +187,7 @@ static bool find_loop_on_top(int nr, char *name, size_t size)
 	while (d && !found && (e = readdir(d))) {
 		if (!attach_read_line(file, sizeof(file), "/sys/block/%s/loop/backing_file", e->d_name))
 			continue;
-		found = path_is_of_loop(nr, file);
+		found = path_is_of_disk(disk, file);
 		if (found)
 			snprintf(name, size, "%s", e->d_name);
 	}
@@ -198,7 +198,7 @@ static bool find_loop_on_top(int nr, char *name, size_t size)
 
 /* ---- open files ---- */
 
-static bool has_open(pid_t pid, int nr)
+static bool has_open(pid_t pid, const char *disk)
 {
 	char dir[64], path[512];
 	struct dirent *e;
@@ -217,14 +217,14 @@ static bool has_open(pid_t pid, int nr)
 		n = readlink(path, to, sizeof(to) - 1);
 		if (n <= 0 || (size_t)n < strlen("/dev/") || strncmp(to, "/dev/", 5) != 0)
 			continue;
-		found = stat(path, &st) == 0 && S_ISBLK(st.st_mode) && is_of_loop(nr, st.st_rdev);
+		found = stat(path, &st) == 0 && S_ISBLK(st.st_mode) && is_of_disk(disk, st.st_rdev);
 	}
 	if (d)
 		closedir(d);
 	return found;
 }
 
-static bool find_open(int nr, pid_t *ret_pid, char *comm, size_t size)
+static bool find_open(const char *disk, pid_t *ret_pid, char *comm, size_t size)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *e;
@@ -233,7 +233,7 @@ static bool find_open(int nr, pid_t *ret_pid, char *comm, size_t size)
 	while (d && pid == 0 && (e = readdir(d))) {
 		pid_t n = attach_pid_of(e->d_name);
 
-		if (n > 0 && n != getpid() && has_open(n, nr))
+		if (n > 0 && n != getpid() && has_open(n, disk))
 			pid = n;
 	}
 	if (d)
@@ -244,31 +244,31 @@ static bool find_open(int nr, pid_t *ret_pid, char *comm, size_t size)
 	return pid > 0;
 }
 
-void attach_holder(int nr, char *ret_what, size_t size)
+void attach_holder(const char *disk, char *ret_what, size_t size)
 {
 	char name[PATH_LEN];
 	pid_t pid;
 
 	*ret_what = '\0';
-	if (find_mount(nr, name))
+	if (find_mount(disk, name))
 		snprintf(ret_what, size, "mounted on %s", name);
-	else if (find_swap(nr, name))
+	else if (find_swap(disk, name))
 		snprintf(ret_what, size, "used as swap (%s)", name);
-	else if (find_stacked(nr, name, sizeof(name)) || find_loop_on_top(nr, name, sizeof(name)))
+	else if (find_stacked(disk, name, sizeof(name)) || find_loop_on_top(disk, name, sizeof(name)))
 		snprintf(ret_what, size, "used by /dev/%s", name);
-	else if (find_open(nr, &pid, name, sizeof(name)))
+	else if (find_open(disk, &pid, name, sizeof(name)))
 		snprintf(ret_what, size, "open in process %d (%s)", pid, name);
 }
 
 /* ---- by force ---- */
 
 /* One mount at a time, from the table as it then is: the last is the innermost. */
-static bool evict_mount(int nr, void (*report)(const char *line))
+static bool evict_mount(const char *disk, void (*report)(const char *line))
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char dir[PATH_LEN], last[PATH_LEN] = "", line[PATH_LEN + 32];
 
-	while (f && next_mount(f, nr, dir))
+	while (f && next_mount(f, disk, dir))
 		memcpy(last, dir, sizeof(last));
 	if (f)
 		fclose(f);
@@ -280,13 +280,13 @@ static bool evict_mount(int nr, void (*report)(const char *line))
 	return true;
 }
 
-void attach_evict(int nr, void (*report)(const char *line))
+void attach_evict(const char *disk, void (*report)(const char *line))
 {
 	char path[PATH_LEN], line[PATH_LEN + 32];
 
-	while (evict_mount(nr, report))
+	while (evict_mount(disk, report))
 		;
-	while (find_swap(nr, path) && swapoff(path) == 0) {
+	while (find_swap(disk, path) && swapoff(path) == 0) {
 		snprintf(line, sizeof(line), "swapped off %s", path);
 		if (report)
 			report(line);

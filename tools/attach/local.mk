@@ -8,24 +8,33 @@ tools_attach_libattach_a_SOURCES = \
 	tools/attach/attach.h \
 	tools/attach/daemon.c \
 	tools/attach/holders.c \
+	tools/attach/list.h \
+	tools/attach/loop-attach.c \
 	tools/attach/loopdev.c \
 	tools/attach/names.c \
 	tools/attach/partitions.c \
 	tools/attach/record.c \
+	tools/attach/release.c \
+	tools/attach/ring-attach.c \
+	tools/attach/ring-detach.c \
+	tools/attach/ring-domain.c \
+	tools/attach/ring-list.c \
+	tools/attach/ring-nodes.c \
+	tools/attach/ring-wait.c \
+	tools/attach/ring.h \
 	tools/attach/undo.c \
 	tools/attach/util.c
 
 tools_attach_libattach_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
 
-ATTACH_LIBS = tools/attach/libattach.a blktap/libctl.a drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS)
+ATTACH_LIBS = tools/attach/libattach.a tools/libtoolcommon.a xen/libxs.a blktap/libctl.a
 
 bin_block_attach_SOURCES = tools/attach/block-attach.c
-bin_block_attach_LDADD = tools/attach/libattach.a tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) \
-	$(JANSSON_LIBS) $(BLKID_LIBS) $(DRIVER_SYSLIBS)
+bin_block_attach_LDADD = $(ATTACH_LIBS) $(DRIVER_LIBS) $(JANSSON_LIBS) $(BLKID_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)
 bin_block_detach_SOURCES = tools/attach/block-detach.c
-bin_block_detach_LDADD = $(ATTACH_LIBS)
+bin_block_detach_LDADD = $(ATTACH_LIBS) drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS) $(XEN_LIBS)
 bin_block_list_SOURCES = tools/attach/block-list.c
-bin_block_list_LDADD = $(ATTACH_LIBS)
+bin_block_list_LDADD = $(ATTACH_LIBS) drivers/rt/librt.a $(JANSSON_LIBS) $(BLKID_LIBS) $(XEN_LIBS)
 
 EXTRA_DIST += tools/attach/README.md
 

@@ -9,16 +9,19 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/loop.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define LOOP_MAJOR 7
 #define TRIES_MAX  64 /* somebody else may take the free one before us */
+
+void attach_loop_disk(int nr, char ret_disk[ATTACH_DISK_MAX])
+{
+	snprintf(ret_disk, ATTACH_DISK_MAX, "loop%d", nr);
+}
 
 static void loop_path(int nr, char path[32])
 {
@@ -192,40 +195,19 @@ int attach_loop_make(const struct attach *a, enum attach_direct direct, unsigned
 
 /* ---- letting go ---- */
 
-/*
- * fsync in a child: a daemon that is paused or stuck would hold us in the kernel, where no timeout reaches.
- * -ETIMEDOUT: it still waits.
- */
-static int write_back(int fd, uint64_t deadline)
-{
-	int status = 0;
-	pid_t pid = fork(), got = 0;
-
-	if (pid < 0)
-		return fsync(fd) < 0 ? -errno : 0;
-	if (pid == 0)
-		_exit(fsync(fd) < 0 ? errno & 0x7f : 0);
-	while ((got = waitpid(pid, &status, WNOHANG)) == 0 && attach_now_ms() < deadline)
-		attach_nap();
-	if (got == 0) {
-		kill(pid, SIGKILL);
-		return -ETIMEDOUT;
-	}
-	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
-}
-
 /* Alone with it, so that nobody mounts it between the look and the end.  -ENXIO: it is not ours any more. */
 static int open_alone(const struct attach *a, int nr, uint64_t deadline, struct td_err *ret_err)
 {
-	char path[32], what[128];
+	char disk[ATTACH_DISK_MAX], path[32], what[128];
 	int fd;
 
+	attach_loop_disk(nr, disk);
 	loop_path(nr, path);
 	while ((fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC)) < 0) {
 		if (errno != EBUSY)
 			return td_err_set(ret_err, -errno, "%s: %s", path, strerror(errno));
 		if (attach_now_ms() >= deadline) {
-			attach_holder(nr, what, sizeof(what));
+			attach_holder(disk, what, sizeof(what));
 			return td_err_set(
 				ret_err, -EBUSY, "%s: still in use: %s", path,
 				*what ? what : "mounted in another mount namespace, or held by the kernel");
@@ -241,11 +223,12 @@ static int open_alone(const struct attach *a, int nr, uint64_t deadline, struct 
 /* The kernel lets go when the last one closes it; udev may be looking at it just now. */
 static int wait_gone(const struct attach *a, int nr, uint64_t deadline, struct td_err *ret_err)
 {
-	char what[128];
+	char disk[ATTACH_DISK_MAX], what[128];
 
+	attach_loop_disk(nr, disk);
 	while (attach_loop_is_ours(a, nr)) {
 		if (attach_now_ms() >= deadline) {
-			attach_holder(nr, what, sizeof(what));
+			attach_holder(disk, what, sizeof(what));
 			return td_err_set(ret_err, -EBUSY, "/dev/loop%d: still open%s%s", nr,
 					  *what ? ": " : "", what);
 		}
@@ -265,7 +248,7 @@ int attach_loop_drop(const struct attach *a, int nr, bool must_write_back, unsig
 	fd = open_alone(a, nr, deadline, ret_err);
 	if (fd < 0)
 		return fd == -ENXIO ? 0 : fd;
-	r = write_back(fd, deadline);
+	r = attach_write_back(fd, deadline);
 	if (r == -ETIMEDOUT && must_write_back) {
 		td_err_set(ret_err, r,
 			   "/dev/loop%d: not written back in time; is the daemon paused (tap-ctl list)?", nr);

@@ -7,6 +7,9 @@
  *
  * Symbolic links to the loop device and its partitions.  Where neither devtmpfs nor udev makes the partitions' nodes
  * they are made here too.  Only what is still as we made it is ever removed.
+ *
+ * Domain 0's own blkfront has a device of its own, which the kernel calls /dev/xvda; there are only the links in
+ * /dev/blktap to it.
  */
 #include "attach.h"
 #include <ctype.h>
@@ -27,27 +30,31 @@ struct partition {
 
 /* ---- what there is ---- */
 
-static int is_partition(const struct dirent *e)
+/* Is this folder in that of a disk in sysfs a partition of it? */
+static bool is_partition(const char *folder, const char *name, struct partition *ret)
 {
-	return strncmp(e->d_name, "loop", 4) == 0 && strchr(e->d_name + 4, 'p');
+	char line[64];
+	const char *p = line;
+
+	return attach_read_line(line, sizeof(line), "%s/%s/partition", folder, name) &&
+	       attach_number(&p, &ret->number) &&
+	       attach_read_line(line, sizeof(line), "%s/%s/dev", folder, name) &&
+	       attach_dev_number(line, &ret->dev);
 }
 
-/* Of /dev/loopN, from sysfs, in order. Returns how many. */
-static unsigned partitions_of(int loop, struct partition *parts, unsigned max)
+/* From sysfs, in order. Returns how many. */
+static unsigned partitions_of(const char *disk, struct partition *parts, unsigned max)
 {
 	struct dirent **entries;
-	char path[64], line[64];
+	char path[64];
 	unsigned nr = 0;
 	int n;
 
-	snprintf(path, sizeof(path), "/sys/block/loop%d", loop);
-	n = scandir(path, &entries, is_partition, versionsort);
+	snprintf(path, sizeof(path), "/sys/block/%s", disk);
+	n = scandir(path, &entries, NULL, versionsort);
 	for (int i = 0; i < n; i++) {
-		const char *p = strrchr(entries[i]->d_name, 'p') + 1;
-
-		if (nr < max && attach_number(&p, &parts[nr].number) &&
-		    attach_read_line(line, sizeof(line), "%s/%s/dev", path, entries[i]->d_name) &&
-		    attach_dev_number(line, &parts[nr].dev))
+		if (nr < max && strncmp(entries[i]->d_name, disk, strlen(disk)) == 0 &&
+		    is_partition(path, entries[i]->d_name, &parts[nr]))
 			nr++;
 		free(entries[i]);
 	}
@@ -56,11 +63,11 @@ static unsigned partitions_of(int loop, struct partition *parts, unsigned max)
 	return nr;
 }
 
-unsigned attach_count_partitions(int loop)
+unsigned attach_count_partitions(const char *disk)
 {
 	struct partition parts[PARTITIONS_MAX];
 
-	return partitions_of(loop, parts, PARTITIONS_MAX);
+	return partitions_of(disk, parts, PARTITIONS_MAX);
 }
 
 static bool exists(const char *path)
@@ -81,12 +88,12 @@ static bool leads_to(const char *path, const char *target)
 	return strcmp(now, target) == 0;
 }
 
-/* A name behind ours that is a number wants a letter between. */
-static void partition_name(const struct attach *a, const char *dir, uint64_t number, char *path, size_t size)
+/* A number behind a name that ends in one wants a letter between. */
+static void partition_name(const char *disk, const char *dir, uint64_t number, char *path, size_t size)
 {
-	bool digit = isdigit((unsigned char)a->vdev[strlen(a->vdev) - 1]);
+	bool digit = isdigit((unsigned char)disk[strlen(disk) - 1]);
 
-	snprintf(path, size, "%s/%s%s%" PRIu64, dir, a->vdev, digit ? "p" : "", number);
+	snprintf(path, size, "%s/%s%s%" PRIu64, dir, disk, digit ? "p" : "", number);
 }
 
 /* ---- the plan ---- */
@@ -99,10 +106,10 @@ static int plan_partition(struct attach *a, const struct partition *p, bool in_d
 	snprintf(target, sizeof(target), "/dev/loop%dp%" PRIu64, a->loop, p->number);
 	if (!exists(target))
 		r = attach_add_name(a, target, NULL, p->dev);
-	partition_name(a, OWN_DIR, p->number, path, sizeof(path));
+	partition_name(a->vdev, OWN_DIR, p->number, path, sizeof(path));
 	if (r == 0)
 		r = attach_add_name(a, path, target, 0);
-	partition_name(a, "/dev", p->number, path, sizeof(path));
+	partition_name(a->vdev, "/dev", p->number, path, sizeof(path));
 	if (r == 0 && in_dev && !exists(path))
 		r = attach_add_name(a, path, target, 0);
 	return r;
@@ -111,12 +118,14 @@ static int plan_partition(struct attach *a, const struct partition *p, bool in_d
 int attach_plan_names(struct attach *a, struct td_err *ret_err)
 {
 	struct partition parts[PARTITIONS_MAX];
-	unsigned nr = partitions_of(a->loop, parts, PARTITIONS_MAX);
-	char target[64], path[128];
+	char disk[ATTACH_DISK_MAX], target[64], path[128];
+	unsigned nr;
 	bool in_dev;
 	int r;
 
-	snprintf(target, sizeof(target), "/dev/loop%d", a->loop);
+	attach_loop_disk(a->loop, disk);
+	nr = partitions_of(disk, parts, PARTITIONS_MAX);
+	snprintf(target, sizeof(target), "/dev/%s", disk);
 	snprintf(path, sizeof(path), OWN_DIR "/%s", a->vdev);
 	r = attach_add_name(a, path, target, 0);
 	snprintf(path, sizeof(path), "/dev/%s", a->vdev);
@@ -198,16 +207,85 @@ void attach_device(const struct attach *a, char *ret_path, size_t size)
 	snprintf(ret_path, size, "%s/%s", is_in_dev(a) ? "/dev" : OWN_DIR, a->vdev);
 }
 
-json_t *attach_partitions(const struct attach *a)
+json_t *attach_partitions(const char *disk, const char *device)
 {
 	struct partition parts[PARTITIONS_MAX];
-	unsigned nr = partitions_of(a->loop, parts, PARTITIONS_MAX);
+	unsigned nr = partitions_of(disk, parts, PARTITIONS_MAX);
 	json_t *list = json_array();
-	char path[128];
+	char dir[64], path[128];
+	char *name;
 
+	snprintf(dir, sizeof(dir), "%s", device);
+	name = strrchr(dir, '/');
+	*name++ = '\0';
 	for (unsigned i = 0; i < nr; i++) {
-		partition_name(a, is_in_dev(a) ? "/dev" : OWN_DIR, parts[i].number, path, sizeof(path));
+		partition_name(name, dir, parts[i].number, path, sizeof(path));
 		td_ignore(json_array_append_new(list, json_string(path))); /* no memory: one less in a list */
 	}
 	return list;
+}
+
+/* ---- domain 0's own blkfront: the kernel names the device, we its links ---- */
+
+/* One link; a leftover of ours is replaced. */
+static int link_to(const char *vdev, uint64_t partition, const char *disk, struct td_err *ret_err)
+{
+	char path[128], target[128];
+	int r;
+
+	snprintf(path, sizeof(path), OWN_DIR "/%s", vdev);
+	snprintf(target, sizeof(target), "/dev/%s", disk);
+	if (partition > 0) {
+		partition_name(vdev, OWN_DIR, partition, path, sizeof(path));
+		partition_name(disk, "/dev", partition, target, sizeof(target));
+	}
+	r = make_link(path, target);
+	if (r == -EEXIST && partition > 0)
+		return 0; /* a disk called xvda1 is there */
+	return r < 0 ? td_err_set(ret_err, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+int attach_make_links(const char *vdev, const char *disk, struct td_err *ret_err)
+{
+	struct partition parts[PARTITIONS_MAX];
+	unsigned nr = partitions_of(disk, parts, PARTITIONS_MAX);
+	int r;
+
+	if (mkdir(OWN_DIR, 0755) < 0 && errno != EEXIST)
+		return td_err_set(ret_err, -errno, OWN_DIR ": %s", strerror(errno));
+	r = link_to(vdev, 0, disk, ret_err);
+	for (unsigned i = 0; i < nr && r == 0; i++)
+		r = link_to(vdev, parts[i].number, disk, ret_err);
+	return r;
+}
+
+/* Is it the disk's or a partition's: "xvda", "xvda7", "xvda1p7"? */
+static bool is_name_of(const char *vdev, const char *name)
+{
+	size_t n = strlen(vdev);
+
+	if (strncmp(name, vdev, n) != 0)
+		return false;
+	name += n;
+	if (*name == 'p' && isdigit((unsigned char)vdev[n - 1]))
+		name++;
+	return name[strspn(name, "0123456789")] == '\0';
+}
+
+/* A link that leads somewhere is another disk's. */
+void attach_drop_links(const char *vdev)
+{
+	DIR *d = opendir(OWN_DIR);
+	struct dirent *e;
+	char path[512];
+
+	while (d && (e = readdir(d))) {
+		snprintf(path, sizeof(path), OWN_DIR "/%s", e->d_name);
+		if (is_name_of(vdev, e->d_name) && e->d_type == DT_LNK && access(path, F_OK) < 0 &&
+		    errno == ENOENT)
+			unlink(path);
+	}
+	if (d)
+		closedir(d);
+	rmdir(OWN_DIR); /* when it was the last */
 }

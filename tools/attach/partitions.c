@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Partitions that the kernel did not find itself: many small kernels know no partition table at all.  libblkid reads
- * the table, the kernel is told of each partition; when the loop device goes, so do they.
+ * the table, the kernel is told of each partition; when the device goes, so do they.
  */
 #include "attach.h"
 #include "config.h"
@@ -47,14 +47,14 @@ static int add_all(int fd, blkid_partlist list)
 	return r;
 }
 
-int attach_add_partitions(int loop)
+int attach_add_partitions(const char *disk)
 {
 	blkid_probe probe = blkid_new_probe();
 	blkid_partlist list;
-	char path[32];
+	char path[ATTACH_DISK_MAX + 8];
 	int fd, r = 0;
 
-	snprintf(path, sizeof(path), "/dev/loop%d", loop);
+	snprintf(path, sizeof(path), "/dev/%s", disk);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (!probe || fd < 0 || blkid_probe_set_device(probe, fd, 0, 0) < 0)
 		r = -EIO;
@@ -70,9 +70,9 @@ int attach_add_partitions(int loop)
 
 #else
 
-int attach_add_partitions(int loop)
+int attach_add_partitions(const char *disk)
 {
-	(void)loop;
+	(void)disk;
 	return -ENOTSUP;
 }
 

@@ -281,6 +281,21 @@ int attach_remove(const char *vdev, struct td_err *ret_err)
 	return 0;
 }
 
+int attach_refuse_twice(const char *vdev, struct td_err *ret_err)
+{
+	struct attach *a = NULL;
+	int r = attach_load(vdev, &a, ret_err);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = td_err_set(ret_err, -EBUSY, "%s: in use: %s of %s; block-detach 0 %s frees it", vdev,
+			       a->phase == ATTACH_DONE ? "a device" : "what is left of an attach or detach",
+			       a->spec, vdev);
+	attach_free(a);
+	return r;
+}
+
 /* ---- the lock ---- */
 
 /* Its file may be removed by who held it before: then what we locked is no longer what others would. */

@@ -7,13 +7,14 @@
  * dead are steps done.  The record goes last, so that this can be called again until it has gone through.
  */
 #include "attach.h"
+#include <blktap/log.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #define GONE        "its tapdisk is gone: what it had not flushed may be lost"
 #define STACKED_MAX 16    /* dead mounts on one file */
-#define GLANCE_MS   1000u /* how long somebody may have it open in passing */
+#define DYING_MS    1000u /* what a killed daemon takes */
 
 static void report(const struct attach_undo *u, const char *line)
 {
@@ -21,27 +22,10 @@ static void report(const struct attach_undo *u, const char *line)
 		u->report(line);
 }
 
-/* udev looks at each new device for a moment: only who stays is a holder. */
-static int check_free(const struct attach *a, int nr, struct td_err *ret_err)
-{
-	uint64_t deadline = attach_now_ms() + GLANCE_MS;
-	char what[256];
-
-	for (;;) {
-		attach_holder(nr, what, sizeof(what));
-		if (!*what)
-			return 0;
-		if (strncmp(what, "open in", 7) != 0 || attach_now_ms() >= deadline)
-			return td_err_set(ret_err, -EBUSY, "%s is %s; end that first, or use --force",
-					  a->vdev, what);
-		attach_nap();
-	}
-}
-
 /* A daemon that is being killed cuts its file off some moments before it is gone. */
 static bool dies(const struct attach *a)
 {
-	uint64_t deadline = attach_now_ms() + GLANCE_MS;
+	uint64_t deadline = attach_now_ms() + DYING_MS;
 
 	while (attach_daemon(a) > 0) {
 		if (attach_now_ms() >= deadline)
@@ -58,10 +42,12 @@ static bool dies(const struct attach *a)
 static int drop_loop(const struct attach *a, int nr, const struct attach_undo *u, struct td_err *ret_err)
 {
 	bool alive = attach_daemon(a) > 0;
+	char disk[ATTACH_DISK_MAX];
 	int r;
 
+	attach_loop_disk(nr, disk);
 	if (u->force)
-		attach_evict(nr, u->report);
+		attach_evict(disk, u->report);
 	if (alive) {
 		r = attach_loop_drop(a, nr, !u->force, u->timeout_ms, ret_err);
 		if (r != -EIO || !dies(a))
@@ -106,13 +92,16 @@ int attach_undo(struct attach *a, const struct attach_undo *u, struct td_err *re
 {
 	int nr = attach_loop_find(a), loop_r = 0, r = 0;
 	enum attach_phase was = a->phase;
+	char disk[ATTACH_DISK_MAX];
 
+	attach_loop_disk(nr, disk);
 	if (nr >= 0 && !u->force)
-		r = check_free(a, nr, ret_err);
+		r = attach_check_free(a->vdev, disk, ret_err);
 	if (r == 0)
 		r = set_phase(a, ATTACH_UNDO, ret_err);
 	if (r < 0)
 		return r;
+	td_debug("%s: loop device %d, tapdisk %d", a->vdev, nr, (int)attach_daemon(a));
 	if (nr >= 0)
 		loop_r = drop_loop(a, nr, u, ret_err);
 	else if (was == ATTACH_DONE && attach_daemon(a) == 0)

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Small helpers of the attach commands: one line of a file, the clock.
+ * Small helpers of the attach commands: one line of a file, the clock, udev.
  */
 #include "attach.h"
 #include <ctype.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 bool attach_read_line(char *buf, size_t size, const char *fmt, ...)
 {
@@ -75,4 +78,18 @@ void attach_nap(void)
 	const struct timespec ts = { .tv_nsec = 20000000 };
 
 	nanosleep(&ts, NULL);
+}
+
+/* udev, where it runs, makes the nodes and looks at the device first; without it they are there already. */
+void attach_settle(void)
+{
+	const char *argv[] = { "udevadm", "settle", "--timeout=10", NULL };
+	extern char **environ;
+	pid_t pid;
+
+	if (access("/run/udev/control", F_OK) < 0)
+		return;
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ) == 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
 }
