@@ -37,6 +37,7 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/nbd-wire.c \
 	blktap/nbd-wire.h \
 	blktap/nbd.h \
+	blktap/usock.c \
 	blktap/vbd-private.h \
 	blktap/vbd-state.c \
 	blktap/vbd.c

@@ -11,19 +11,15 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG 128
 
-static int add_listener(struct nbd_server *s, int fd, void (*fn)(struct td_watch *, uint32_t))
+static int watch_listener(struct nbd_server *s, int fd, void (*fn)(struct td_watch *, uint32_t))
 {
 	struct nbd_listener *l = &s->listener[s->nr_listeners];
 	int r;
 
-	if (listen(fd, BACKLOG) < 0)
-		return -errno;
 	l->server = s;
 	l->watch.fn = fn;
 	r = td_loop_watch(s->loop, &l->watch, fd, EPOLLIN);
@@ -34,84 +30,15 @@ static int add_listener(struct nbd_server *s, int fd, void (*fn)(struct td_watch
 
 /* ---- unix ---- */
 
-/* A socket file in the way: somebody's, or left behind by a process that was killed? */
-static int remove_stale(const struct sockaddr_un *sa, struct td_err *ret_err)
-{
-	struct stat st;
-	int fd, r;
-
-	if (lstat(sa->sun_path, &st) < 0)
-		return errno == ENOENT
-			       ? 0
-			       : td_err_set(ret_err, -errno, "nbd %s: %s", sa->sun_path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return td_err_set(ret_err, -EEXIST, "nbd %s: exists and is not a socket; choose another path",
-				  sa->sun_path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return td_err_set(ret_err, -errno, "nbd: socket: %s", strerror(errno));
-	r = connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 ? -errno : 0;
-	close(fd);
-	if (r != -ECONNREFUSED)
-		return td_err_set(ret_err, -EADDRINUSE, "nbd %s: somebody listens there; choose another path",
-				  sa->sun_path);
-	if (unlink(sa->sun_path) < 0 && errno != ENOENT)
-		return td_err_set(ret_err, -errno, "nbd %s: cannot remove the dead socket: %s", sa->sun_path,
-				  strerror(errno));
-	return 0;
-}
-
-static int bind_unix(struct nbd_server *s, int fd, const struct sockaddr_un *sa)
-{
-	struct stat st;
-
-	/* The file gets the mode of the socket: nobody else can connect, not even for a moment. */
-	if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0)
-		return -errno;
-	s->unix_path = strdup(sa->sun_path);
-	if (!s->unix_path || stat(sa->sun_path, &st) < 0)
-		return s->unix_path ? -errno : -ENOMEM;
-	s->unix_dev = st.st_dev;
-	s->unix_ino = st.st_ino;
-	return 0;
-}
-
 static int listen_unix(struct nbd_server *s, const char *path, void (*fn)(struct td_watch *, uint32_t),
 		       struct td_err *ret_err)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd, r;
+	int r = td_usock_listen(&s->unix_socket, "nbd", path, SOCK_STREAM, BACKLOG, ret_err);
 
-	if (!*path || strlen(path) >= sizeof(sa.sun_path))
-		return td_err_set(ret_err, -EINVAL, "nbd unix:%s: the path of a socket has 1 to %zu bytes",
-				  path, sizeof(sa.sun_path) - 1);
-	memcpy(sa.sun_path, path, strlen(path));
-	r = remove_stale(&sa, ret_err);
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return td_err_set(ret_err, -errno, "nbd: socket: %s", strerror(errno));
-	r = bind_unix(s, fd, &sa);
-	if (r == 0)
-		r = add_listener(s, fd, fn);
-	if (r < 0) {
-		close(fd);
-		return td_err_set(ret_err, r, "nbd unix:%s: %s", path, strerrordesc_np(-r));
-	}
-	return 0;
-}
-
-/* Only if it is still the file that we made. */
-static void remove_unix(struct nbd_server *s)
-{
-	struct stat st;
-
-	if (s->unix_path && stat(s->unix_path, &st) == 0 && st.st_dev == s->unix_dev &&
-	    st.st_ino == s->unix_ino)
-		unlink(s->unix_path);
-	free(s->unix_path);
-	s->unix_path = NULL;
+	r = watch_listener(s, s->unix_socket.fd, fn);
+	return r < 0 ? td_err_set(ret_err, r, "nbd unix:%s: %s", path, strerrordesc_np(-r)) : 0;
 }
 
 /* ---- TCP ---- */
@@ -158,7 +85,7 @@ static int bind_tcp(const struct addrinfo *ai, uint16_t *port)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (ai->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&sa, ai->ai_addrlen) < 0 ||
+	if (bind(fd, (struct sockaddr *)&sa, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&sa, &len) < 0) {
 		r = -errno;
 		close(fd);
@@ -176,7 +103,7 @@ static int listen_all(struct nbd_server *s, const struct addrinfo *list,
 	uint16_t port = 0;
 
 	for (const struct addrinfo *ai = list; ai && s->nr_listeners < NBD_MAX_LISTENERS; ai = ai->ai_next) {
-		int fd = bind_tcp(ai, &port), r = fd < 0 ? fd : add_listener(s, fd, fn);
+		int fd = bind_tcp(ai, &port), r = fd < 0 ? fd : watch_listener(s, fd, fn);
 
 		if (r < 0 && fd >= 0)
 			close(fd);
@@ -245,8 +172,9 @@ void nbd_listen_stop(struct nbd_server *s)
 {
 	for (unsigned i = 0; i < s->nr_listeners; i++) {
 		td_loop_unwatch(&s->listener[i].watch);
-		close(s->listener[i].watch.fd);
+		if (s->listener[i].watch.fd != s->unix_socket.fd)
+			close(s->listener[i].watch.fd);
 	}
 	s->nr_listeners = 0;
-	remove_unix(s);
+	td_usock_close(&s->unix_socket);
 }

@@ -259,6 +259,7 @@ static int nbd_start(struct td_loop *loop, struct td_vbd *vbd, const char *addre
 	s->e.ops = &td_nbd_export;
 	s->e.vbd = vbd;
 	s->loop = loop;
+	s->unix_socket.fd = -1;
 	TAILQ_INIT(&s->conns);
 	TAILQ_INIT(&s->touched);
 	TAILQ_INIT(&s->starving);

@@ -18,6 +18,7 @@
 #include "nbd-wire.h"
 #include <blktap/export.h>
 #include <blktap/loop.h>
+#include <blktap/usock.h>
 
 #define NBD_MAX_CONNS      64
 #define NBD_MAX_LISTENERS  8
@@ -113,9 +114,7 @@ struct nbd_server {
 
 	struct nbd_listener listener[NBD_MAX_LISTENERS];
 	unsigned nr_listeners;
-	char *unix_path; /* NULL: TCP */
-	dev_t unix_dev;
-	ino_t unix_ino;
+	struct td_usock unix_socket;
 	struct td_timer accept_timer; /* out of descriptors: try again */
 
 	struct nbd_conns conns; /* e.clients of them, the dead not counted */

@@ -16,6 +16,8 @@ noinst_HEADERS = \
 	include/blktap/policy.h \
 	include/blktap/pool.h \
 	include/blktap/qcow2.h \
+	include/blktap/ringwire.h \
 	include/blktap/spec.h \
+	include/blktap/usock.h \
 	include/blktap/vbd.h \
 	include/blktap/xs.h

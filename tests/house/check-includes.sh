@@ -33,7 +33,7 @@ room_of_header()
 	io) echo io ;;
 	blkif | qcow2 | qcow | vmdk | vhd) echo formats ;;
 	image | policy | spec) echo drivers ;;
-	ctl | export | stats | vbd) echo blktap ;;
+	ctl | export | stats | usock | vbd) echo blktap ;;
 	ringwire) echo all ;; # numbers on a wire between two programs
 	xs) echo xen ;;
 	*) echo unknown ;;
