@@ -36,6 +36,7 @@ static const char help[] =
 	"  -R, --read-only       open the image read-only\n"
 	"      --nbd ADDRESS     serve NBD on unix:PATH or tcp:[HOST]:PORT (may be repeated)\n"
 	"      --fuse FILE       show the disk as this file (may be repeated)\n"
+	"      --ring ADDRESS    serve a ring in shared memory on unix:PATH (may be repeated)\n"
 	"      --name NAME       the disk's name for NBD clients (default: disk)\n"
 	"      --engine NAME     auto, io_uring, libaio or sync (default: auto)\n"
 	"      --depth N         requests in the kernel at once, 1..4096 (default: 256)\n"
@@ -52,6 +53,7 @@ static const char help[] =
 enum {
 	OPT_NBD = 256,
 	OPT_FUSE,
+	OPT_RING,
 	OPT_NAME,
 	OPT_ENGINE,
 	OPT_DEPTH,
@@ -67,6 +69,7 @@ static const struct option long_options[] = {
 	{ "read-only", no_argument, NULL, 'R' },
 	{ "nbd", required_argument, NULL, OPT_NBD },
 	{ "fuse", required_argument, NULL, OPT_FUSE },
+	{ "ring", required_argument, NULL, OPT_RING },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "depth", required_argument, NULL, OPT_DEPTH },
@@ -123,7 +126,7 @@ static int add_export(struct daemon_options *o, const struct td_export_ops *ops,
 		      struct td_err *err)
 {
 	if (o->nr_exports == DAEMON_MAX_EXPORTS)
-		return td_err_set(err, -EINVAL, "at most %d of --nbd and --fuse", DAEMON_MAX_EXPORTS);
+		return td_err_set(err, -EINVAL, "at most %d of --nbd, --fuse and --ring", DAEMON_MAX_EXPORTS);
 	o->exports[o->nr_exports++] = (struct export_request){ ops, address };
 	return 0;
 }
@@ -158,6 +161,8 @@ static int parse_long(int c, struct options *o, struct td_err *err)
 		return add_export(d, &td_nbd_export, optarg, err);
 	case OPT_FUSE:
 		return add_export(d, &td_fuse_export, optarg, err);
+	case OPT_RING:
+		return add_export(d, &td_ring_export, optarg, err);
 	case OPT_ALLOW:
 		return add_allow(d, optarg, err);
 	case OPT_NAME:
@@ -217,7 +222,7 @@ static int parse(int argc, char **argv, struct options *o, struct td_err *err)
 		return td_err_set(err, -EINVAL, "%s: one SPEC only; see tapdisk --help", argv[optind + 1]);
 	o->daemon.spec = argv[optind];
 	if (!o->daemon.spec && o->daemon.nr_exports > 0)
-		return td_err_set(err, -EINVAL, "--nbd and --fuse need a SPEC to serve; see tapdisk --help");
+		return td_err_set(err, -EINVAL, "--nbd, --fuse and --ring need a SPEC to serve; see tapdisk --help");
 	if (!o->daemon.spec && o->no_control)
 		return td_err_set(err, -EINVAL, "--no-control without a SPEC: nobody could give it a disk");
 	return 0;

@@ -13,3 +13,10 @@ blktap_libtapdisk_a_SOURCES += \
 	blktap/ring/ring-xen.h \
 	blktap/ring/ring.c \
 	blktap/ring/ring.h
+blktap_libtapdisk_a_SOURCES += \
+	blktap/ring/ring-shm-conn.c \
+	blktap/ring/ring-shm-mem.c \
+	blktap/ring/ring-shm-queue.c \
+	blktap/ring/ring-shm.c \
+	blktap/ring/ring-shm.h
+dist_man_MANS += man/blktap-ring.7
