@@ -48,7 +48,7 @@ scripts()
 }
 
 # What configure and the Makefile would say; the values of the folders do not matter here.
-flags=(-std=gnu17 -D_GNU_SOURCE "-I$build" -I. -Iinclude '-DTD_SYSCONFDIR="/etc"' '-DTD_BINDIR="/usr/bin"'
+flags=(-std=gnu17 -D_GNU_SOURCE "-I$build" -I. -Iinclude -Iclient '-DTD_SYSCONFDIR="/etc"' '-DTD_BINDIR="/usr/bin"'
 	'-DTD_SBINDIR="/usr/sbin"')
 read -ra packages <<<"${LINT_FLAGS:-}"
 
