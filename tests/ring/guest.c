@@ -148,7 +148,7 @@ static int open_it(void *arg)
 {
 	struct spec_call *c = arg;
 
-	return td_vbd_open(c->g->vbd, c->spec, 0, &c->err);
+	return td_vbd_open(c->g->vbd, c->spec, c->g->open_flags, &c->err);
 }
 
 static void open_spec(struct guest *g, const char *spec_fmt, va_list ap)
@@ -207,17 +207,22 @@ static int close_it(void *arg)
 	return td_vbd_close(arg);
 }
 
+void guest_shut(struct guest *g)
+{
+	/* Faults may be planned for the last flush too. */
+	td_ignore(testenv_run(&g->t, close_it, g->vbd));
+	guest_turn(g, 2);
+	assert_true(td_vbd_idle(g->vbd));
+	td_vbd_free(g->vbd);
+	g->vbd = NULL;
+}
+
 void guest_close(struct guest *g)
 {
 	if (g->ring)
 		guest_stop(g);
-	if (g->vbd) {
-		td_ignore(testenv_run(&g->t, close_it,
-				      g->vbd)); /* faults may be planned for the last flush too */
-		guest_turn(g, 2);
-		assert_true(td_vbd_idle(g->vbd));
-		td_vbd_free(g->vbd);
-	}
+	if (g->vbd)
+		guest_shut(g);
 	guest_free(g);
 }
 

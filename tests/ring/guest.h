@@ -34,6 +34,7 @@ struct guest_port {
 struct guest {
 	struct testenv t;
 	struct td_vbd *vbd;
+	unsigned open_flags;
 	struct ring *ring;
 	struct guest_port port;
 	struct ring_setup setup;
@@ -59,9 +60,9 @@ void guest_start(struct guest *g);
 void guest_serve(struct guest *g, const char *spec_fmt, ...)
 	TD_PRINTF(2, 3); /* both, on a file or other disk */
 
-/* Turn until idle; free the ring; nothing may be mapped afterwards.  Close the disk. */
-void guest_stop(struct guest *g);
-void guest_close(struct guest *g);
+void guest_stop(struct guest *g);  /* turn until idle; free the ring; nothing may be mapped afterwards */
+void guest_shut(struct guest *g);  /* close the disk */
+void guest_close(struct guest *g); /* all of it, with guest_free */
 int guest_pause(struct guest *g);
 int guest_unpause(struct guest *g);
 
