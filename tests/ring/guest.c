@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -308,7 +309,7 @@ void guest_turn(struct guest *g, unsigned turns)
 
 void guest_wait(struct guest *g, struct td_blkif_rsp *ret_rsp)
 {
-	for (int i = 0; i < 100000; i++) {
+	for (time_t end = time(NULL) + 60; time(NULL) < end;) {
 		if (guest_reap(g, ret_rsp))
 			return;
 		td_loop_turn(g->t.env.loop, false);

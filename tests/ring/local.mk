@@ -23,6 +23,11 @@ tests_ring_test_server_CPPFLAGS = $(RING_TEST_CPPFLAGS)
 tests_ring_test_server_CFLAGS = $(RING_TEST_CFLAGS)
 tests_ring_test_server_LDADD = $(RING_TEST_LIBS)
 
+RING_TESTS += tests/ring/test-journal
+tests_ring_test_journal_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_test_journal_CFLAGS = $(RING_TEST_CFLAGS)
+tests_ring_test_journal_LDADD = $(RING_TEST_LIBS)
+
 check_PROGRAMS += $(RING_TESTS)
 TESTS += $(RING_TESTS)
 endif
