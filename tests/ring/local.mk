@@ -28,6 +28,11 @@ tests_ring_test_journal_CPPFLAGS = $(RING_TEST_CPPFLAGS)
 tests_ring_test_journal_CFLAGS = $(RING_TEST_CFLAGS)
 tests_ring_test_journal_LDADD = $(RING_TEST_LIBS)
 
+RING_TESTS += tests/ring/test-crash
+tests_ring_test_crash_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_test_crash_CFLAGS = $(RING_TEST_CFLAGS)
+tests_ring_test_crash_LDADD = $(RING_TEST_LIBS)
+
 check_PROGRAMS += $(RING_TESTS)
 TESTS += $(RING_TESTS)
 endif
