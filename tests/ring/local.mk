@@ -33,6 +33,11 @@ tests_ring_test_crash_CPPFLAGS = $(RING_TEST_CPPFLAGS)
 tests_ring_test_crash_CFLAGS = $(RING_TEST_CFLAGS)
 tests_ring_test_crash_LDADD = $(RING_TEST_LIBS)
 
+RING_TESTS += tests/ring/test-hostile
+tests_ring_test_hostile_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_test_hostile_CFLAGS = $(RING_TEST_CFLAGS)
+tests_ring_test_hostile_LDADD = $(RING_TEST_LIBS)
+
 check_PROGRAMS += $(RING_TESTS)
 TESTS += $(RING_TESTS)
 endif

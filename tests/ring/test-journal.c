@@ -2,11 +2,11 @@
 /*
  * The journal: what files it refuses, and that a kill at any instruction loses no request and doubles none.
  *
- * The proof: a child serves the ring, and the parent lets it go one instruction at a time.  A kill leaves exactly what is
- * in shared memory at that moment; so whenever ring or journal have changed the parent copies them (and the guest's
- * pages, and the disk), takes the copy over as a new process would, and looks that each request is answered once.
- * The parent is the frontend too, which takes answers and uses their slots again meanwhile.  Some of the copies
- * are then taken over by a child that is stepped through in the same way: a kill during recovery.
+ * The proof: a child serves the ring, and the parent lets it go one instruction at a time.  A kill leaves exactly
+ * what is in shared memory at that moment; so whenever ring or journal have changed the parent copies them (and the
+ * guest's pages, and the disk), takes the copy over as a new process would, and looks that each request is answered
+ * once.  The parent is the frontend too, which takes answers and uses their slots again meanwhile.  One of the copies
+ * is then taken over by a child that is stepped through in the same way: a kill during recovery.
  */
 #include <setjmp.h>
 #include <stdarg.h>
