@@ -200,8 +200,11 @@ static ssize_t recv_choice(struct shm_conn *c, struct ringwire_connect *m, int *
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec v = { .iov_base = m, .iov_len = sizeof(*m) };
-	struct msghdr h = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	struct msghdr h = { /* CMSG_SPACE, which has padding, would have room for a second one. */
+			    .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = CMSG_LEN(sizeof(int))
 	};
 	ssize_t n = recvmsg(c->watch.fd, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 

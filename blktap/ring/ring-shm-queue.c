@@ -123,8 +123,13 @@ int shm_queue_start(struct shm_conn *c, unsigned i, const struct ringwire_connec
 void shm_queue_stop(struct shm_queue *q)
 {
 	td_loop_unwatch(&q->kick);
-	if (q->ring)
+	if (!q->ring)
+		return;
+	/* Nobody wants the answers of a client that has gone, not even at the end of a pause. */
+	if (q->conn->server->stopping)
 		ring_stop(q->ring);
+	else
+		ring_cancel(q->ring);
 }
 
 void shm_queue_free(struct shm_queue *q)
