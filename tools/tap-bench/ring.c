@@ -70,6 +70,7 @@ static pid_t ring_server(const struct target *t)
 struct lane {
 	struct blktap *b;
 	unsigned queue, nr_spare, in_flight;
+	bool failed; /* what is in flight will not come back */
 	struct load *load;
 	struct load_io **spare; /* a stack */
 };
@@ -79,6 +80,7 @@ static void lane_failed(struct lane *ln, int error)
 	const char *why = blktap_failure(ln->b);
 
 	load_fail(ln->load, error, why ? why : strerrordesc_np(-error));
+	ln->failed = true;
 }
 
 /* As many as may be; false: there will be no more. */
@@ -112,10 +114,8 @@ static void reap(struct lane *ln)
 	int n = blktap_reap(ln->b, ln->queue, done, REAP_AT_ONCE, -1);
 	uint64_t now = load_now();
 
-	if (n < 0) {
+	if (n < 0)
 		lane_failed(ln, n);
-		ln->in_flight = 0; /* they will not come back */
-	}
 	for (int i = 0; i < n; i++) {
 		load_finish(ln->load, done[i].user, done[i].result, now);
 		ln->spare[ln->nr_spare++] = done[i].user;
@@ -125,7 +125,7 @@ static void reap(struct lane *ln)
 
 static void lane_loop(struct lane *ln)
 {
-	while (fill(ln) || ln->in_flight > 0) {
+	while (!ln->failed && (fill(ln) || ln->in_flight > 0)) {
 		blktap_kick(ln->b, ln->queue);
 		reap(ln);
 	}
