@@ -30,6 +30,12 @@ E2E += tests/e2e/fuse-data.sh
 E2E += tests/e2e/fuse-ops.sh
 EXTRA_DIST += tests/e2e/fuse-lib.sh
 
+E2E += tests/e2e/ring-client.sh
+E2E += tests/e2e/ring-hostile.sh
+E2E += tests/e2e/ring-life.sh
+E2E += tests/e2e/ring-load.sh
+EXTRA_DIST += tests/e2e/ringlib.py tests/e2e/ring-hostile.py
+
 E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/images.sh
 E2E += tests/e2e/matrix.sh
