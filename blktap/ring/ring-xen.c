@@ -43,24 +43,23 @@ static xentoollog_logger library_log = { .vmessage = library_says, .destroy = li
 
 /* ---- events ---- */
 
-/* Each bell once at most between two looks of ours: masked by the kernel until we unmask it. */
+/*
+ * One bell: a second look could block, the library says.  The kernel keeps it quiet until it is unmasked, so a guest
+ * that rings all the time costs a turn of the loop each, no more.
+ */
 static void bell_rang(struct td_watch *w, uint32_t epoll_events)
 {
 	struct xen_ring *x = td_container_of(w, struct xen_ring, watch);
+	xenevtchn_port_or_error_t bell = xenevtchn_pending(x->bells);
 
 	(void)epoll_events;
-	for (unsigned n = 0; n < x->nr_queues; n++) {
-		xenevtchn_port_or_error_t bell = xenevtchn_pending(x->bells);
-
-		if (bell < 0)
-			return;
-		for (unsigned i = 0; i < x->nr_queues; i++)
-			if (x->queue[i].bell == bell)
-				ring_kick(x->queue[i].ring);
-		if (xenevtchn_unmask(x->bells, (evtchn_port_t)bell) < 0)
-			td_error("%s: cannot unmask event channel %d: %s", x->pub.address, bell,
-				 strerror(errno));
-	}
+	if (bell < 0)
+		return;
+	for (unsigned i = 0; i < x->nr_queues; i++)
+		if (x->queue[i].bell == bell)
+			ring_kick(x->queue[i].ring);
+	if (xenevtchn_unmask(x->bells, (evtchn_port_t)bell) < 0)
+		td_error("%s: cannot unmask event channel %d: %s", x->pub.address, bell, strerror(errno));
 }
 
 static void stop_rings(struct xen_ring *x, void (*how)(struct ring *r))
