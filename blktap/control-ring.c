@@ -106,7 +106,7 @@ int control_ring_connect(struct daemon *d, const json_t *request, json_t *reply,
 
 int control_ring_disconnect(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
-	uint32_t domid, devid;
+	uint32_t domid = 0, devid = 0;
 	int r = get_ids(request, &domid, &devid, ret_err);
 
 	(void)reply;
