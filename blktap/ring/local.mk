@@ -20,3 +20,4 @@ blktap_libtapdisk_a_SOURCES += \
 	blktap/ring/ring-shm.c \
 	blktap/ring/ring-shm.h
 dist_man_MANS += man/blktap-ring.7
+EXTRA_DIST += blktap/ring/README.md

@@ -31,14 +31,19 @@ static inline void ring_store(void *shared, unsigned offset, uint32_t v)
 	__atomic_store_n((uint32_t *)((char *)shared + offset), htole32(v), __ATOMIC_RELEASE);
 }
 
-/* len: a multiple of 4; src on a multiple of 4. */
+/* len: a multiple of 4; src and dst on a multiple of 8 if len is one, else of 4. */
 static inline void ring_copy_in(void *dst, const void *src, size_t len)
 {
-	uint32_t *to = dst;
-	const uint32_t *from = src;
+	const uint64_t *from8 = src;
+	const uint32_t *from4 = src;
 
-	for (size_t i = 0; i < len / sizeof(*to); i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	if (len % sizeof(*from8) == 0) {
+		for (size_t i = 0; i < len / sizeof(*from8); i++)
+			((uint64_t *)dst)[i] = __atomic_load_n(&from8[i], __ATOMIC_RELAXED);
+		return;
+	}
+	for (size_t i = 0; i < len / sizeof(*from4); i++)
+		((uint32_t *)dst)[i] = __atomic_load_n(&from4[i], __ATOMIC_RELAXED);
 }
 
 static inline void ring_copy_out(void *dst, const void *src, size_t len)
@@ -187,7 +192,6 @@ struct ring {
 	unsigned running;         /* in the vbd */
 	SLIST_HEAD(, ring_big) bigs;
 	struct ring_grants grants;
-	struct td_log_limit log_limit;
 	struct ring_stats stats;
 };
 

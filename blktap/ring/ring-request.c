@@ -203,11 +203,13 @@ static int read_segs(struct ring *r, const struct td_blkif_req *q, struct td_blk
 
 /* ---- begin ---- */
 
+static struct td_log_limit refusals; /* of all rings: the guests' doing */
+
 static void refuse(struct ring_job *job, int status, const char *why)
 {
 	struct ring *r = job->r;
 
-	if (td_log_allowed(&r->log_limit))
+	if (td_log_allowed(&refusals))
 		td_warn("%s: a request of operation %u refused: %s", r->name, job->op, why);
 	answer(job, (int16_t)status);
 }

@@ -20,11 +20,15 @@
 
 /* ---- the end of it ---- */
 
+/* Of all rings: a guest may connect again as often as it likes. */
+static struct td_log_limit stops;
+
 static void stop_failed(struct ring *r, const char *reason)
 {
 	r->failed = reason;
 	r->stopping = true;
-	td_error("%s: stopped: %s", r->name, reason);
+	if (td_log_allowed(&stops))
+		td_error("%s: stopped: %s", r->name, reason);
 	if (r->stopped)
 		r->stopped(r, reason);
 }

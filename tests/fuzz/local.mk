@@ -49,6 +49,15 @@ tests_fuzz_replay_image_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib
 tests_fuzz_replay_image_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_image_LDADD = $(FUZZ_IMAGE_LIBS)
 
+# The ring server: programs of guest actions.
+check_PROGRAMS += tests/fuzz/replay-ring
+TESTS += tests/fuzz/replay-ring
+tests_fuzz_replay_ring_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-ring.c tests/fuzz/fuzz.h
+tests_fuzz_replay_ring_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib -I$(top_srcdir)/blktap/ring \
+	-DFUZZ_NAME='"ring"'
+tests_fuzz_replay_ring_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_ring_LDADD = blktap/libtapdisk.a $(FUZZ_IMAGE_LIBS) $(JANSSON_LIBS)
+
 EXTRA_DIST += tests/fuzz/image-mutator.c
 
 # For long sessions by hand: ./configure --enable-fuzz CC=clang --enable-sanitizers.

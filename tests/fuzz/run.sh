@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tests/fuzz/run.sh [SECONDS]: each libFuzzer target for so long (default 2, or $FUZZ_SECONDS), from its corpus.
 # Compiles the targets itself, with clang and the sanitizers, so that any build folder will do. A find is left in
-# fuzz-found/ in the current folder; replay it with tests/fuzz/replay-NAME FILE.  The target `image` takes the whole
-# driver and half a minute to compile: it runs from 20 seconds on; make check has tests/fuzz/replay-image.
+# fuzz-found/ in the current folder; replay it with tests/fuzz/replay-NAME FILE.  The targets `image` and `ring` take all
+# drivers and half a minute to compile: they run from 20 seconds on; make check has tests/fuzz/replay-image and -ring.
 set -eu
 
 seconds=${1:-${FUZZ_SECONDS:-2}}
@@ -107,10 +107,36 @@ fuzz_image()
 		"seed $(sed -n 's/^INFO: Seed: //p' "$tmp/log")"
 }
 
+# The ring server on a disk in memory: the drivers' objects are those of fuzz_image.
+fuzz_ring()
+{
+	cflags="$flags -I$src/tests/lib -I$src/blktap/ring $(sed -n 's/^JANSSON_CFLAGS = //p' Makefile)"
+	ring="ring/ring.c ring/ring-request.c ring/ring-grants.c ring/ring-journal.c ring/ring-features.c"
+	for f in vbd.c vbd-state.c $ring; do
+		# shellcheck disable=SC2086
+		"$clang" $cflags -fsanitize=fuzzer-no-link -c -o "$tmp/blktap-$(echo "$f" | tr / -).obj" \
+			"$src/blktap/$f"
+	done
+	# shellcheck disable=SC2086
+	"$clang" $cflags -fsanitize=fuzzer -o "$tmp/fuzz-ring" "$src/tests/fuzz/fuzz-ring.c" "$tmp"/blktap-*.obj \
+		"$tmp"/*.o $libs
+	mkdir -p fuzz-found "$tmp/new-ring"
+	if ! "$tmp/fuzz-ring" -max_total_time="$seconds" -max_len=1024 -rss_limit_mb=1024 -timeout=20 \
+		-print_final_stats=1 -artifact_prefix=fuzz-found/ring- "$tmp/new-ring" "$src/tests/fuzz/corpus/ring" \
+		>"$tmp/log" 2>&1; then
+		tail -40 "$tmp/log"
+		echo "FAILED: fuzz-ring: see fuzz-found/"
+		return 1
+	fi
+	echo "fuzz-ring: $(sed -n 's/^stat::number_of_executed_units: */executed /p' "$tmp/log") in ${seconds} s," \
+		"seed $(sed -n 's/^INFO: Seed: //p' "$tmp/log")"
+}
+
 for name in $names; do
 	fuzz "$name"
 done
 if [ "$seconds" -ge 20 ]; then
 	fuzz_image
+	fuzz_ring
 fi
 rmdir fuzz-found 2>/dev/null || :

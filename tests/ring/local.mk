@@ -47,6 +47,13 @@ tests_ring_test_xen_LDADD = tests/ring/libguest.a blktap/libtapdisk.a blktap/lib
 	$(DRIVER_LIBS) $(CMOCKA_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 endif
 
+# For callgrind and perf, by hand: make tests/ring/bench-ring.
+EXTRA_PROGRAMS += tests/ring/bench-ring
+tests_ring_bench_ring_CPPFLAGS = $(RING_TEST_CPPFLAGS)
+tests_ring_bench_ring_CFLAGS = $(RING_TEST_CFLAGS)
+tests_ring_bench_ring_LDADD = $(RING_TEST_LIBS)
+
 check_PROGRAMS += $(RING_TESTS)
 TESTS += $(RING_TESTS)
 endif
+EXTRA_DIST += tests/ring/README.md
