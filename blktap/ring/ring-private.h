@@ -165,6 +165,7 @@ struct ring {
 	char *name;
 	void (*stopped)(struct ring *r, const char *reason);
 	void *owner;
+	struct td_export *export;
 
 	/* the ring */
 	enum td_blkif_abi abi;

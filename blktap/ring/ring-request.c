@@ -9,6 +9,7 @@
  * answered, flushes, writes with FUA; meanwhile nothing is begun.
  */
 #include "ring-private.h"
+#include <blktap/export.h>
 
 /* ---- the answer ---- */
 
@@ -62,8 +63,20 @@ static void let_drop(struct ring_job *job)
 	job->state = RING_JOB_DROPPED;
 }
 
+static void count_bytes(const struct ring_job *job)
+{
+	struct td_export *e = job->r->export;
+
+	if (e && job->req.op == TD_REQ_READ)
+		e->bytes_out += job->req.iov.len;
+	else if (e && job->req.op == TD_REQ_WRITE)
+		e->bytes_in += job->req.iov.len;
+}
+
 static void finish(struct ring_job *job, int result)
 {
+	if (result == 0)
+		count_bytes(job);
 	if (job->r->stopping && (result == -ECANCELED || result == -ESHUTDOWN))
 		let_drop(job);
 	else

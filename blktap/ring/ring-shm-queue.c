@@ -105,6 +105,7 @@ int shm_queue_start(struct shm_conn *c, unsigned i, const struct ringwire_connec
 		.poll_us = SHM_POLL_US,
 		.stopped = ring_stopped,
 		.owner = q,
+		.export = &s->e,
 	};
 	int r;
 

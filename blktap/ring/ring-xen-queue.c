@@ -151,6 +151,7 @@ int xen_queue_start(struct xen_queue *q, const struct td_xen_setup *s,
 		.journal = q->journal,
 		.stopped = stopped,
 		.owner = q,
+		.export = &q->x->pub,
 	};
 
 	return ring_new(q->x->loop, q->x->pub.vbd, &setup, &q->ring, ret_err);

@@ -330,6 +330,7 @@ int ring_new(struct td_loop *loop, struct td_vbd *vbd, const struct ring_setup *
 	r->journal = setup->journal;
 	r->stopped = setup->stopped;
 	r->owner = setup->owner;
+	r->export = setup->export;
 	r->poll_max_ns = setup->poll_us * UINT64_C(1000);
 	STAILQ_INIT(&r->free);
 	STAILQ_INIT(&r->waiting);

@@ -25,6 +25,7 @@
 #include <blktap/vbd.h>
 #include <jansson.h>
 
+struct td_export;
 struct td_loop;
 struct ring;
 struct ring_journal;
@@ -60,6 +61,7 @@ struct ring_setup {
 	/* The ring stopped by itself (a protocol violation).  From the hook; free it later, not from inside. */
 	void (*stopped)(struct ring *r, const char *reason);
 	void *owner;
+	struct td_export *export; /* whose bytes_in and bytes_out are counted; NULL: nobody's */
 };
 
 struct ring_stats {

@@ -315,6 +315,8 @@ static void a_disk_is_served(void **state)
 	assert_memory_equal(x->g->data + 5 * PAGE, x->g->data, 3 * PAGE);
 	assert_true(xen.bells.notifies > 0);
 	assert_int_equal(xen.grants.pages, 1); /* the ring itself */
+	assert_int_equal(x->e->bytes_in, 3 * PAGE);
+	assert_int_equal(x->e->bytes_out, 3 * PAGE);
 
 	/* One page of two that is not granted, or only for reading. */
 	before = xen.bells.notifies;
