@@ -22,12 +22,6 @@ extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram;
 #define TD_PROBE_HEAD 65536u
 #define TD_PROBE_TAIL 512u
 
-/*
- * The name of the image format that a file starts or ends as, whether a driver for it exists or not; NULL: none that
- * is known.  This is what keeps a probe from calling somebody's vmdk a raw disk.
- */
-const char *td_magic_name(const void *head, size_t head_len, const void *tail, size_t tail_len);
-
 /* Where a stack is opened: what its drivers run on, and which files they may open. */
 struct td_place {
 	struct td_env *env;

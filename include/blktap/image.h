@@ -247,6 +247,12 @@ const struct td_driver *td_driver_at(unsigned i);         /* 0, 1, ... NULL */
 /* The surest driver for a file that starts so; NULL: none is (then it may be raw). */
 const struct td_driver *td_driver_probe(const void *head, size_t len);
 
+/*
+ * The name of the image format that a file starts or ends as, whether a driver for it exists or not; NULL: none that
+ * is known.  This is what keeps a probe from calling somebody's vmdk a raw disk.
+ */
+const char *td_magic_name(const void *head, size_t head_len, const void *tail, size_t tail_len);
+
 /* Aligned memory for data: from a small per-thread cache of power-of-two sizes.  NULL: no memory. */
 void *td_buf_alloc(size_t len);
 void td_buf_free(void *buf, size_t len);
