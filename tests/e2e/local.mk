@@ -5,6 +5,7 @@ EXTRA_DIST += tests/e2e/lib.sh tests/e2e/README.md
 E2E =
 E2E += tests/e2e/tools-tap-ctl.sh
 E2E += tests/e2e/tools-tap-img.sh
+E2E += tests/e2e/tools-config.sh
 E2E += tests/e2e/tools-script.sh
 E2E += tests/e2e/tools-dm.sh
 EXTRA_DIST += tests/e2e/tools-dm.py

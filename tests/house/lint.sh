@@ -80,7 +80,7 @@ check_shell()
 check_spelling()
 {
 	# Words of the trade, and identifiers.
-	codespell -q 3 -L "trim,ba,te,inout,fo,nd,conectix,sise" \
+	codespell -q 3 -L "trim,ba,te,inout,fo,nd,conectix,sise,hda" \
 		include formats drivers blktap client xen tapback tools tests man doc README.md \
 		bootstrap configure.ac Makefile.am
 }

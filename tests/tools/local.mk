@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# tap-config's reading, alone and against xl's.
+if HAVE_CMOCKA
+TOOLS_TESTS = tests/tools/test-config
+if HAVE_XLUTIL
+TOOLS_TESTS += tests/tools/test-config-xl
+endif
+check_PROGRAMS += $(TOOLS_TESTS)
+TESTS += $(TOOLS_TESTS)
+
+TOOLS_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir) -I$(top_srcdir)/tests/tools
+TOOLS_TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -Wno-frame-larger-than
+
+tests_tools_test_config_SOURCES = tests/tools/lines.c tests/tools/lines.h tests/tools/test-config.c
+tests_tools_test_config_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
+tests_tools_test_config_CFLAGS = $(TOOLS_TEST_CFLAGS)
+tests_tools_test_config_LDADD = tools/tap-config/libtapconfig.a $(CMOCKA_LIBS)
+
+if HAVE_XLUTIL
+tests_tools_test_config_xl_SOURCES = tests/tools/lines.c tests/tools/lines.h tests/tools/test-config-xl.c
+tests_tools_test_config_xl_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
+tests_tools_test_config_xl_CFLAGS = $(TOOLS_TEST_CFLAGS) $(XLUTIL_CFLAGS)
+tests_tools_test_config_xl_LDADD = tools/tap-config/libtapconfig.a $(CMOCKA_LIBS) $(XLUTIL_LIBS)
+endif
+endif
+
+# At length, with other seeds.
+torture: torture-tools
+torture-tools: $(TOOLS_TESTS)
+	for t in $(TOOLS_TESTS) $(TOOLS_TESTS) $(TOOLS_TESTS); do \
+		TEST_ROUNDS=500 TEST_SEED=$$(date +%N) ./$$t || exit 1; \
+	done
+.PHONY: torture-tools
+
+EXTRA_DIST += tests/tools/README.md
