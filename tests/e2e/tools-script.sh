@@ -38,7 +38,7 @@ put() { printf '%s\n' "$2" >"$BE/.new" && mv "$BE/.new" "$BE/$1"; }
 # start_tapback CLASS...: holds the lock until stop_tapback.
 start_tapback()
 {
-	echo "4711 $*" >"$BLKTAP_RUN_DIR/tapback"
+	echo "$$ $*" >"$BLKTAP_RUN_DIR/tapback"
 	flock -x "$BLKTAP_RUN_DIR/tapback" sh -c "touch '$T/locked'; exec sleep 60" &
 	TAPBACK=$!
 	also_kill "$TAPBACK"
@@ -78,7 +78,9 @@ expect_fail 'tapback is not running' script add
 says "$BE/hotplug-error" 'tapback is not running'
 says "$BE/hotplug-status" '^error$'
 new_disk
-echo "4711 vbd" >"$BLKTAP_RUN_DIR/tapback"	# left by one that is gone
+sh -c "echo \$\$ vbd >'$BLKTAP_RUN_DIR/tapback'" # left by one that is gone
+expect_fail 'tapback is not running' script add
+echo "$$ vbd" >"$BLKTAP_RUN_DIR/tapback"	# its number is another's now
 expect_fail 'tapback is not running' script add
 
 # ---- it answers: at once, later ----

@@ -9,6 +9,7 @@
 #include <blktap/spec.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -52,6 +53,18 @@ static void read_classes(int fd, struct host *h)
 		snprintf(h->classes[h->nr_classes++], sizeof(h->classes[0]), "%s", word);
 }
 
+/* The lock is only tried where the process lives: one that is just starting wants it too. */
+static bool is_alive(int fd)
+{
+	char text[16];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	long pid;
+
+	text[n > 0 ? n : 0] = '\0';
+	pid = strtol(text, NULL, 10);
+	return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
 static int look_for_tapback(const char *root, struct host *h, struct td_err *ret_err)
 {
 	td_cleanup(free) char *path = NULL;
@@ -66,7 +79,7 @@ static int look_for_tapback(const char *root, struct host *h, struct td_err *ret
 	fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 	if (fd < 0)
 		return 0;
-	h->tapback = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+	h->tapback = (*root || is_alive(fd)) && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 	if (h->tapback)
 		read_classes(fd, h);
 	close(fd);
