@@ -19,6 +19,12 @@ tests_daemon_test_ctl_events_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
 tests_daemon_test_ctl_events_LDADD = blktap/libctl.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(JANSSON_LIBS) \
 	$(DRIVER_SYSLIBS)
 
+# The guest's export is played by the test.
+DAEMON_TESTS += tests/daemon/test-guests
+tests_daemon_test_guests_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
+tests_daemon_test_guests_LDADD = blktap/libtapdisk.a blktap/libctl.a tests/lib/libtest.a $(DRIVER_LIBS) \
+	$(CMOCKA_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+
 check_PROGRAMS += $(DAEMON_TESTS)
 TESTS += $(DAEMON_TESTS)
 endif
