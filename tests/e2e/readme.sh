@@ -39,7 +39,9 @@ no_tapdisks() { ! compgen -G "$BLKTAP_RUN_DIR/ctl*" >/dev/null; }
 leave()
 {
 	local dev
-	for dev in $(block-list | sed -n 's/^vdev=\([^ ]*\).*/\1/p'); do block-detach --force 0 "$dev" >/dev/null 2>&1 || true; done
+	for dev in $(block-list | sed -n 's/^vdev=\([^ ]*\).*/\1/p'); do
+		block-detach --force 0 "$dev" >/dev/null 2>&1 || true
+	done
 	cleanup
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# libblktap-client as somebody else's program finds it: installed, by pkg-config, the manual page's example as it stands,
-# shared and static, in C and in C++; it needs nothing but the C library, and shows nothing but its own names.
+# libblktap-client as somebody else's program finds it: installed, by pkg-config, the manual page's example as it
+# stands, shared and static, in C and in C++; it needs nothing but the C library, and shows nothing but its own names.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require pkg-config gcc make
 [ -f "$BUILD/client/libblktap-client.la" ] || skip "the library is not built"
@@ -16,7 +16,8 @@ export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$T/inst
 flags=$(pkg-config --cflags --libs blktap-client) || fail "pkg-config"
 
 # The page's example: between .Bd and .Ed, roff's backslash undone.
-sed -n '/^#include <blktap-client.h>/,/^\.Ed/p' "$srcdir/man/libblktap-client.3" | sed '/^\.Ed/d; s/\\e/\\/g' >"$T/first.c"
+sed -n '/^#include <blktap-client.h>/,/^\.Ed/p' "$srcdir/man/libblktap-client.3" |
+	sed '/^\.Ed/d; s/\\e/\\/g' >"$T/first.c"
 # shellcheck disable=SC2086
 gcc -Wall -Wextra -Werror -o "$T/first" "$T/first.c" $flags || fail "the example does not build"
 # shellcheck disable=SC2086
@@ -24,7 +25,8 @@ gcc -o "$T/first-static" "$T/first.c" $(pkg-config --cflags blktap-client) "$lib
 	fail "the example does not build with the archive"
 if command -v g++ >/dev/null; then
 	# shellcheck disable=SC2086
-	echo '#include <blktap-client.h>' | g++ -Wall -Werror -fsyntax-only -x c++ - $(pkg-config --cflags blktap-client) ||
+	echo '#include <blktap-client.h>' |
+		g++ -Wall -Werror -fsyntax-only -x c++ - $(pkg-config --cflags blktap-client) ||
 		fail "the header is no C++"
 fi
 

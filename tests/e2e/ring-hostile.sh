@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Clients of the ring in shared memory that lie in the handshake, flood, stall and vanish: the daemon lives, says what it
-# refuses, keeps nothing of them, and serves the next one.
+# Clients of the ring in shared memory that lie in the handshake, flood, stall and vanish: the daemon lives, says what
+# it refuses, keeps nothing of them, and serves the next one.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require python3
 

@@ -9,7 +9,11 @@ secs=${LOAD_SECS:-1}
 seed=${TEST_SEED:-$RANDOM}
 say "seed $seed"
 
-bench() { tap-bench --seed="$seed" "$@" "unix:$T/r" >"$T/bench.out" 2>"$T/bench.err" || fail "tap-bench $*: $(cat "$T/bench.err")"; }
+bench()
+{
+	tap-bench --seed="$seed" "$@" "unix:$T/r" >"$T/bench.out" 2>"$T/bench.err" ||
+		fail "tap-bench $*: $(cat "$T/bench.err")"
+}
 
 # verified N: the last one has checked at least so many blocks.
 verified()

@@ -4,8 +4,8 @@
  * kicks, pauses, resizes, stops, and takeovers by the journal.  The first bytes choose ABI, size, persistent pages,
  * polling and the first index; then an action a byte, with its arguments behind it.  What is not there is 0.
  *
- * Ring and pages are allocations of their own, so that the sanitizers see a byte too far.  Checked besides: what is mapped
- * is unmapped, exactly as it was mapped; never more requests in flight than slots; every ring can be stopped.
+ * Ring and pages are allocations of their own, so that the sanitizers see a byte too far.  Checked besides: what is
+ * mapped is unmapped, exactly as it was mapped; never more requests in flight than slots; every ring can be stopped.
  */
 #include "fuzz.h"
 

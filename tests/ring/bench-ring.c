@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * bench-ring [SPEC [DEPTH [ROUNDS [PERSISTENT [JOURNAL]]]]]: batches of 4 KiB reads through the ring server, for callgrind
- * and perf.  Not a test.  The guest's side is in the same process and costs little: read the numbers of the functions, not
- * the sum.
+ * bench-ring [SPEC [DEPTH [ROUNDS [PERSISTENT [JOURNAL]]]]]: batches of 4 KiB reads through the ring server, for
+ * callgrind and perf.  Not a test.  The guest's side is in the same process and costs little: read the numbers of the
+ * functions, not the sum.
  */
 #include <setjmp.h>
 #include <stdarg.h>
