@@ -8,6 +8,7 @@
 #include "publish.h"
 #include <stdio.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define SECOND      1000000000ull
 #define MINUTE      (60 * SECOND)
@@ -69,6 +70,13 @@ static bool is_set(struct device *d, const char *key, bool otherwise)
 	return node_number(d->env->xs, d->dir, key, 1, &n) < 0 ? otherwise : n == 1;
 }
 
+static uint64_t own_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+
+	return pages > 0 ? (uint64_t)pages * 4 : 0;
+}
+
 /* KiB; 0: not known. */
 static uint64_t guest_memory(struct device *d)
 {
@@ -78,7 +86,9 @@ static uint64_t guest_memory(struct device *d)
 	snprintf(dir, sizeof(dir), "/local/domain/%u/memory", d->domid);
 	if (node_u64(d->env->xs, dir, "target", &kib) == 0 && kib > 0)
 		return kib;
-	return node_u64(d->env->xs, dir, "static-max", &kib) == 0 ? kib : 0;
+	if (node_u64(d->env->xs, dir, "static-max", &kib) == 0 && kib > 0)
+		return kib;
+	return d->domid == 0 ? own_memory() : 0; /* nobody need have written it there */
 }
 
 static uint64_t budget_of(struct device *d)
@@ -179,8 +189,7 @@ TD_CO static int step_open(struct device *d, const struct fsm_in *in, struct td_
 	if (r < 0 && in->be == XS_INITIALISING && !d->lost) {
 		d->failed = true;
 		d->err_code = r;
-		say_failed(d, in->be);
-		return 0;
+		return 0; /* said by what comes next: announce, or fail */
 	}
 	if (r < 0) {
 		*ret_err = d->err;

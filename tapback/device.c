@@ -3,16 +3,15 @@
  * One backend folder: kicks in, passes out; see device.h.
  *
  * What one guest can make us do is bounded: kicks are counted as one while a pass runs or waits, there are at most
- * MAX_PASSES of those in a second, and at most MAX_STEPS steps in one.
+ * max_passes of those in a second, and at most MAX_STEPS steps in one.
  */
 #include "device.h"
 #include <blktap/co.h>
 #include <stdio.h>
 
-#define SECOND     1000000000ull
-#define MAX_PASSES 40u
-#define MAX_STEPS  32u
-#define MAX_DELAY  30u
+#define SECOND    1000000000ull
+#define MAX_STEPS 32u
+#define MAX_DELAY 30u
 
 /* ---- what is there ---- */
 
@@ -208,7 +207,7 @@ static uint64_t hold_back(struct device *d)
 		d->window_ns = now;
 		d->in_window = 0;
 	}
-	return d->in_window++ < MAX_PASSES ? 0 : d->window_ns + SECOND - now;
+	return d->in_window++ < d->env->max_passes ? 0 : d->window_ns + SECOND - now;
 }
 
 static void on_timer(struct td_timer *t)

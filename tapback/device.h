@@ -20,6 +20,8 @@
 #include <blktap/log.h>
 #include <sys/queue.h>
 
+#define DEVICE_PASSES 40u
+
 struct device;
 struct recover;
 
@@ -34,6 +36,7 @@ struct device_env {
 	struct autoprobe *probe;
 	struct recover *living; /* the tapdisks that were there when we started */
 	enum phy phy;
+	unsigned max_passes; /* of one device in a second */
 	bool stopping;       /* passes end after the step they are at */
 	unsigned nr_running; /* passes under way */
 

@@ -149,7 +149,8 @@ static int parse_info(json_t *reply, struct disk_info *ret)
 	json_t *exports = NULL, *minor;
 	int read_only = 0;
 
-	if (json_unpack(reply, "{s:s,s:b,s:o}", "name", &name, "read_only", &read_only, "exports", &exports) < 0)
+	if (json_unpack(reply, "{s:s,s:b,s:o}", "name", &name, "read_only", &read_only, "exports", &exports) <
+	    0)
 		return -EPROTO;
 	spec = json_string_value(json_object_get(reply, "spec")); /* null: it has no disk */
 	minor = json_object_get(reply, "minor");

@@ -288,6 +288,7 @@ static int prepare(struct process *p, const struct options *o, struct td_err *er
 	p->backend.nr_classes = o->nr_classes;
 	memcpy(p->backend.classes, o->classes, sizeof(o->classes));
 	env->phy = o->phy;
+	env->max_passes = DEVICE_PASSES;
 	env->disk.ops = &disk_ops_real;
 	env->loop = td_loop_new();
 	r = env->loop ? 0 : -errno;

@@ -149,18 +149,11 @@ unsigned fake_nr_below(const char *path)
 
 void fake_xs_reset(void)
 {
-	struct change *c;
-
 	json_decref(nodes);
 	json_decref(before);
 	json_decref(written);
 	nodes = json_object();
 	before = written = NULL;
-	while ((c = STAILQ_FIRST(&changes))) {
-		STAILQ_REMOVE_HEAD(&changes, link);
-		free(c->path);
-		free(c);
-	}
 	fake_on_write = NULL;
 	fake_conflicts = 0;
 	fake_calls = 0;
@@ -193,9 +186,15 @@ int td_xs_connect(struct td_xs **ret_xs, struct td_err *ret_err)
 
 void td_xs_close(struct td_xs *xs)
 {
+	struct change *c;
 	struct watch *w;
 
 	(void)xs;
+	while ((c = STAILQ_FIRST(&changes))) {
+		STAILQ_REMOVE_HEAD(&changes, link);
+		free(c->path);
+		free(c);
+	}
 	while ((w = LIST_FIRST(&watches))) {
 		LIST_REMOVE(w, link);
 		free(w->path);

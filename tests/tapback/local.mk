@@ -20,6 +20,22 @@ TAPBACK_TESTS += tests/tapback/test-trap
 tests_tapback_test_trap_CPPFLAGS = $(TAPBACK_CPPFLAGS)
 tests_tapback_test_trap_LDADD = $(WORLD_LIBS)
 
+TAPBACK_TESTS += tests/tapback/test-fsm
+tests_tapback_test_fsm_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_fsm_LDADD = tapback/libtapback.a $(TAPBACK_LIBS)
+
+TAPBACK_TESTS += tests/tapback/test-announce
+tests_tapback_test_announce_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_announce_LDADD = tapback/libtapback.a $(TAPBACK_LIBS)
+
+TAPBACK_TESTS += tests/tapback/test-source
+tests_tapback_test_source_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_source_LDADD = tapback/libtapback.a $(TAPBACK_LIBS)
+
+TAPBACK_TESTS += tests/tapback/test-life
+tests_tapback_test_life_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_life_LDADD = $(WORLD_LIBS)
+
 check_PROGRAMS += $(TAPBACK_TESTS)
 TESTS += $(TAPBACK_TESTS)
 endif

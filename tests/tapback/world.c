@@ -13,7 +13,7 @@
 struct backend *tapback;
 char world_sysfs[] = "/tmp/tapback-sysfs-XXXXXX";
 enum phy world_phy;
-unsigned world_threads;
+unsigned world_threads, world_passes;
 
 const struct guest_disk vbd = { "vbd", 3, 51712 };
 
@@ -37,6 +37,7 @@ int world_setup(void **state)
 	loop = td_loop_new();
 	world_phy = PHY_AUTO;
 	world_threads = 0;
+	world_passes = UINT32_MAX;
 	lost = false;
 	world_classes((const char *const[]){ "vbd3", "vbd", "qdisk", NULL });
 	td_log_level(getenv("TEST_DEBUG") ? TD_LOG_DEBUG : TD_LOG_ERR);
@@ -92,6 +93,7 @@ void world_start(void)
 	b->env.xs = xs;
 	b->env.run_dir = "/run/blktap-control";
 	b->env.phy = world_phy;
+	b->env.max_passes = world_passes;
 	b->env.disk.ops = &fake_disk_ops;
 	b->env.disk.pool = world_threads ? td_pool_new(loop, world_threads) : NULL;
 	b->probe.root = world_sysfs;

@@ -27,6 +27,7 @@ void world_stop(void);
 void world_kill(void);
 void world_classes(const char *const *classes); /* for the next start; NULL at the end */
 extern enum phy world_phy;
+extern unsigned world_passes;  /* of a device in a second; no limit unless a test sets one */
 extern unsigned world_threads; /* of the pool; 0: calls are made in the loop */
 
 /* Until nothing is left to be done now; what waits for a timer is not waited for. */
