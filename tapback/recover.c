@@ -72,6 +72,14 @@ static bool is_wanted(struct td_xs *xs, const struct disk_info *info, uint32_t d
 	return wanted;
 }
 
+TD_CO static int give_back(struct disk_env *env, pid_t pid, uint32_t domid, uint32_t vdev)
+{
+	return job_call(env, pid,
+			json_pack("{s:s,s:I,s:I}", "cmd", "ring-disconnect", "domid", (json_int_t)domid,
+				  "devid", (json_int_t)vdev),
+			JOB_ASK_MS, NULL, NULL);
+}
+
 void recover_orphans(struct recover *rc, struct disk_env *env, struct td_xs *xs)
 {
 	for (size_t i = 0; i < rc->nr; i++) {
@@ -82,6 +90,8 @@ void recover_orphans(struct recover *rc, struct disk_env *env, struct td_xs *xs)
 		if (!parse_name(info->name, &domid, &vdev) || is_wanted(xs, info, domid, vdev))
 			continue;
 		td_warn("tapdisk %d (%s): its disk is gone, ending it", info->pid, info->name);
+		if (info->ring[0])
+			td_ignore(give_back(env, info->pid, domid, vdev)); /* else it does so when it ends */
 		if (job_terminate(env, info->pid, 10000, &err) < 0)
 			td_error("%s", err.msg);
 		info->name[0] = '\0'; /* nobody's to find */

@@ -36,6 +36,14 @@ TAPBACK_TESTS += tests/tapback/test-life
 tests_tapback_test_life_CPPFLAGS = $(TAPBACK_CPPFLAGS)
 tests_tapback_test_life_LDADD = $(WORLD_LIBS)
 
+TAPBACK_TESTS += tests/tapback/test-autoprobe
+tests_tapback_test_autoprobe_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_autoprobe_LDADD = $(WORLD_LIBS)
+
+TAPBACK_TESTS += tests/tapback/test-hostile
+tests_tapback_test_hostile_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_hostile_LDADD = $(WORLD_LIBS)
+
 check_PROGRAMS += $(TAPBACK_TESTS)
 TESTS += $(TAPBACK_TESTS)
 endif

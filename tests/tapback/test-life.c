@@ -552,7 +552,7 @@ static void kill_in_time(const char *path, const char *value)
 static void killed_while_it_connected(void **state)
 {
 	(void)state;
-	/* The steps' own order: after spawn, after tapdisk-pid, after 2, after the cookie, after ring-connect, after 4. */
+	/* After the spawn, after tapdisk-pid, after 2, after the cookie, after the ring, after 4. */
 	for (unsigned steps = 0; steps < 40; steps++) {
 		world_start();
 		tool_add(&vbd, "block-tapdisk", "qcow2:/a");
