@@ -23,3 +23,12 @@ bin_tapback_LDADD = tapback/libtapback.a xen/libxs.a blktap/libctl.a drivers/rt/
 	$(PTHREAD_LIBS)
 
 EXTRA_DIST += tapback/README.md
+
+systemdsystemunit_DATA = tapback/tapback.service
+EXTRA_DIST += tapback/tapback.service.in
+CLEANFILES += tapback/tapback.service
+tapback/tapback.service: tapback/tapback.service.in Makefile
+	$(AM_V_GEN)mkdir -p tapback && sed 's|@sbindir[@]|$(sbindir)|' $(srcdir)/tapback/tapback.service.in >$@
+
+dist_man_MANS += man/tapback.8
+dist_bashcompletion_DATA += tools/completions/tapback

@@ -11,7 +11,7 @@ commands()
 	for verb in list spawn create destroy pause unpause resize stats; do echo "tap-ctl $verb"; done
 	for verb in create info; do echo "tap-img $verb"; done
 	for verb in list lint translate; do echo "tap-config $verb"; done
-	printf '%s\n' tap-bench tap-ctl tap-img tap-config tapdisk tap-dm block-attach block-detach block-list
+	printf '%s\n' tap-bench tap-ctl tap-img tap-config tapdisk tap-dm tapback block-attach block-detach block-list
 }
 
 page_of()

@@ -75,7 +75,7 @@ static void nonsense_in_the_ring_nodes(void **state)
 	}
 	/* 4 KiB in each node that we read; and no nodes at all. */
 	for (unsigned none = 0; none < 2; none++) {
-		char big[4096];
+		static char big[4096];
 
 		memset(big, '1', sizeof(big) - 1);
 		big[sizeof(big) - 1] = '\0';
