@@ -487,6 +487,37 @@ static void a_paused_disk_lets_go(void **state)
 	}
 }
 
+/* As a kill would leave it: the journal is still there, and nothing in it. */
+static void an_idle_ring_is_taken_over(void **state)
+{
+	(void)state;
+	for (int served = 0; served <= 2; served++) {
+		struct test *x = setup("ram(size=1M):");
+		struct td_blkif_req w = guest_io(TD_BLKIF_WRITE, 8, 0, 3);
+		char path[128], kept[128];
+		unsigned before;
+
+		snprintf(path, sizeof(path), "%s/ring%u.%u.0", x->g->t.dir, DOMID, DEVID);
+		snprintf(kept, sizeof(kept), "%s/kept", x->g->t.dir);
+		x->setup.persistent = true;
+		assert_int_equal(connect(x), 0);
+		for (int i = 0; i < served; i++)
+			assert_int_equal(call(x, &w), TD_BLKIF_OKAY);
+		guest_turn(x->g, 5);
+		assert_int_equal(link(path, kept), 0);
+		disconnect(x, false);
+		assert_int_equal(rename(kept, path), 0);
+
+		x->setup.recover = true;
+		before = xen.bells.notifies;
+		assert_int_equal(connect(x), 0);
+		guest_turn(x->g, 5);
+		assert_true(xen.bells.notifies > before);
+		assert_int_equal(call(x, &w), TD_BLKIF_OKAY);
+		teardown(x);
+	}
+}
+
 /* Freed by force while the disk still works on a request. */
 static void the_last_request_frees(void **state)
 {
@@ -520,6 +551,7 @@ int main(void)
 		cmocka_unit_test(each_call_may_fail),
 		cmocka_unit_test(a_broken_queue_stops_the_disk),
 		cmocka_unit_test(a_paused_disk_lets_go),
+		cmocka_unit_test(an_idle_ring_is_taken_over),
 		cmocka_unit_test(the_last_request_frees),
 	};
 
