@@ -28,11 +28,14 @@ void ring_catch_signals(void)
 	sigaction(SIGHUP, &sa, NULL);
 }
 
+/* Undoing watches what was watched already. */
 int ring_watch(struct td_xs *xs, const struct ring *r)
 {
 	int ret = td_xs_watch(xs, r->be, "be");
 
-	return ret < 0 ? ret : td_xs_watch(xs, r->fe, "fe");
+	if (ret == 0 || ret == -EEXIST)
+		ret = td_xs_watch(xs, r->fe, "fe");
+	return ret == -EEXIST ? 0 : ret;
 }
 
 int ring_pause(struct td_xs *xs, uint64_t deadline)
