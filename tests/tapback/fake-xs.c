@@ -27,6 +27,7 @@ struct td_xs {
 
 static json_t *nodes, *before; /* before: as it was when the transaction began */
 static json_t *written;        /* paths changed in the transaction, in order */
+static json_t *perms;          /* of folders, kept also where a transaction fails */
 static int fd = -1;
 static STAILQ_HEAD(, change) changes = STAILQ_HEAD_INITIALIZER(changes);
 static LIST_HEAD(, watch) watches = LIST_HEAD_INITIALIZER(watches);
@@ -137,6 +138,11 @@ const char *fake_get(const char *path)
 	return json_string_value(json_object_get(nodes, path));
 }
 
+const char *fake_perms(const char *path)
+{
+	return json_string_value(json_object_get(perms, path));
+}
+
 unsigned fake_nr_below(const char *path)
 {
 	const char *key;
@@ -152,7 +158,9 @@ void fake_xs_reset(void)
 	json_decref(nodes);
 	json_decref(before);
 	json_decref(written);
+	json_decref(perms);
 	nodes = json_object();
+	perms = json_object();
 	before = written = NULL;
 	fake_on_write = NULL;
 	fake_conflicts = 0;
@@ -290,6 +298,16 @@ int td_xs_list(struct td_xs *xs, const char *path, char ***ret_names, unsigned *
 	}
 	*ret_names = names;
 	*ret_nr = nr;
+	return 0;
+}
+
+int td_xs_mkdir(struct td_xs *xs, const char *path, unsigned owner, unsigned reader)
+{
+	(void)xs;
+	fake_calls++;
+	if (!json_object_get(nodes, path))
+		set(path, "");
+	json_object_set_new(perms, path, json_sprintf("%u %u", owner, reader));
 	return 0;
 }
 

@@ -15,6 +15,7 @@ void fake_set(const char *path, const char *fmt, ...) TD_PRINTF(2, 3);
 void fake_rm(const char *path);
 const char *fake_get(const char *path); /* NULL: no such node; valid until the next change */
 unsigned fake_nr_below(const char *path);
+const char *fake_perms(const char *path); /* "OWNER READER" of a folder that our hand made; NULL: none */
 
 /* Called for each change by our hand, transactions only as they commit. */
 extern void (*fake_on_write)(const char *path, const char *value);

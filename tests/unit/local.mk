@@ -11,7 +11,8 @@ UNIT_TESTS = \
 	tests/unit/test-qcow2-snapshot \
 	tests/unit/test-qcow2-tables \
 	tests/unit/test-qcow2-interop \
-	tests/unit/test-vdev
+	tests/unit/test-vdev \
+	tests/unit/test-attach-ring
 
 check_PROGRAMS += $(UNIT_TESTS)
 TESTS += $(UNIT_TESTS)
@@ -55,5 +56,11 @@ tests_unit_test_qcow2_interop_LDADD = $(UNIT_LIBS)
 tests_unit_test_vdev_SOURCES = tests/unit/test-vdev.c tests/unit/unit.h
 tests_unit_test_vdev_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vdev_LDADD = xen/libxs.a $(CMOCKA_LIBS)
+tests_unit_test_attach_ring_SOURCES = tests/unit/test-attach-ring.c tests/unit/unit.h \
+	tests/tapback/fake-xs.c tests/tapback/fake-xs.h
+tests_unit_test_attach_ring_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tools/attach -I$(top_srcdir)/tests/tapback
+tests_unit_test_attach_ring_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_attach_ring_LDADD = tools/attach/libattach.a xen/libxs.a blktap/libctl.a drivers/rt/librt.a \
+	$(CMOCKA_LIBS) $(JANSSON_LIBS) $(BLKID_LIBS)
 endif
 EXTRA_DIST += tests/unit/README.md

@@ -288,7 +288,7 @@ int attach_refuse_twice(const char *vdev, struct td_err *ret_err)
 
 	if (r == -ENOENT)
 		return 0;
-	if (r == 0)
+	if (r == 0 && a)
 		r = td_err_set(ret_err, -EBUSY, "%s: in use: %s of %s; block-detach 0 %s frees it", vdev,
 			       a->phase == ATTACH_DONE ? "a device" : "what is left of an attach or detach",
 			       a->spec, vdev);

@@ -243,7 +243,7 @@ static void roll_back(struct td_xs *xs, const struct ring *n)
 static int attach(const struct ring_domain *dom, const struct attach_request *q, struct td_err *ret_err)
 {
 	struct view v = { .disk = "" };
-	struct ring n;
+	struct ring n = { 0 };
 	int r;
 
 	r = prepare(dom, q, &n, ret_err);
@@ -271,7 +271,7 @@ static int attach(const struct ring_domain *dom, const struct attach_request *q,
 int ring_attach(const struct attach_request *q, struct td_err *ret_err)
 {
 	char name[ATTACH_LOCK_MAX];
-	struct ring_domain dom;
+	struct ring_domain dom = { 0 };
 	int lock = -1, r;
 
 	r = ring_domain_open(&dom, q->domain, ret_err);

@@ -83,20 +83,23 @@ static int take(struct release *rel, struct td_err *ret_err)
 		     : 0;
 }
 
-/* What will be lost is said before it is. */
+/* What will be lost is said before it is.  A file system that was unmounted lazily goes on until its last file closes. */
 static void evict(struct release *rel)
 {
-	char what[256];
+	char path[64], what[256];
 
 	attach_evict(rel->disk, rel->how->report);
 	attach_holder(rel->disk, what, sizeof(what));
+	snprintf(path, sizeof(path), "/dev/%s", rel->disk);
+	rel->fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (*what)
-		report(rel, "still %s: what is not written yet is lost", what);
-	rel->fd = -1;
-	if (open_alone(rel, NULL) < 0 || rel->fd < 0)
-		return;
-	if (attach_write_back(rel->fd, rel->deadline) < 0)
-		report(rel, "what is not written yet is lost");
+		report(rel, "it is %s: what that has not written yet is lost", what);
+	else if (rel->fd < 0 && errno == EBUSY)
+		report(rel, "files on it are still open: what they have not written yet is lost");
+	if (rel->fd < 0)
+		rel->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (rel->fd >= 0 && attach_write_back(rel->fd, rel->deadline) < 0)
+		report(rel, "the image does not take what is not written yet: it is lost");
 }
 
 /* ---- both sides close ---- */
@@ -116,7 +119,8 @@ static bool is_closed(const struct release *rel)
 /* *ret_closed is false where there is nothing to wait for, or no use in it. */
 static int wait_closed(struct release *rel, bool *ret_closed, struct td_err *ret_err)
 {
-	uint64_t deadline = rel->taken ? rel->deadline : TD_MIN(rel->deadline, attach_now_ms() + UNUSED_MS);
+	uint64_t deadline = attach_now_ms() +
+			    (rel->taken ? rel->how->timeout_ms : TD_MIN(rel->how->timeout_ms, UNUSED_MS));
 	int r = 0;
 
 	while (r == 0 && !is_closed(rel))

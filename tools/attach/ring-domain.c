@@ -112,13 +112,10 @@ static bool is_held(const char *path)
 	return held;
 }
 
-/*
- * vbd first: every libxl can detach such a disk, and clear it away with its domain; vbd3 is unknown to those before
- * 4.19.
- */
+/* vbd3 first: xen-blkback has no eye on it. */
 bool ring_tapback(char ret_class[RING_CLASS_MAX])
 {
-	static const char *const classes[] = { "vbd", "vbd3" };
+	static const char *const classes[] = { "vbd3", "vbd" };
 	td_cleanup(free) char *path = NULL;
 	char line[512];
 

@@ -199,14 +199,14 @@ static int remove_up(struct td_xs *xs, const char *folder, unsigned levels)
 	return r;
 }
 
-/* The folder of a guest's devices is the toolstack's; in domain 0 there is none without a disk. */
+/* As libxl does; but the folder of a guest's devices is the toolstack's. */
 static int erase_all(struct td_xs *xs, const struct ring *n)
 {
 	int r = remove_up(xs, n->fe, n->domid == 0 ? 2 : 1);
 
 	if (r == 0)
-		r = remove_up(xs, n->be, 2);
-	return r < 0 ? r : remove_up(xs, n->libxl, n->domid == 0 ? 2 : 1);
+		r = remove_up(xs, n->be, 3);
+	return r < 0 ? r : remove_up(xs, n->libxl, 4);
 }
 
 static int request_close(struct td_xs *xs, const struct ring *n)
