@@ -22,6 +22,18 @@ done
 expect_fail 'mode x' block-attach 0 "aio:$T/disk" "$VDEV" x
 expect_fail 'usage: block-attach .*DOMAIN' block-attach 0 "aio:$T/disk"
 expect_fail 'a ring of Xen' block-attach --via ublk 0 "aio:$T/disk" "$VDEV"
+for option in '--direct-io x' '--block-size 513' '--timeout 0' '--timeout 1s' --no-such-option; do
+	# shellcheck disable=SC2086
+	expect_fail "${option%% *}" block-attach $option 0 "aio:$T/disk" "$VDEV"
+done
+expect_fail 'not domain 0 of a running Xen' block-attach --via xen 0 "aio:$T/disk" "$VDEV"
+expect_fail 'is for --via xen' block-attach --no-wait 0 "aio:$T/disk" "$VDEV"
+status=0
+block-attach 3 2>/dev/null || status=$?
+[ "$status" = 2 ] || fail "a command line that makes no sense: exit $status"
+status=0
+block-attach --via loop 0 "aio:$T/none" "$VDEV" 2>/dev/null || status=$?
+[ "$status" = 1 ] || fail "an image that is not there: exit $status"
 expect_fail 'No such file' block-attach 0 "aio:$T/none" "$VDEV"
 expect_fail . block-attach 0 "nonsense:$T/disk" "$VDEV"
 expect_fail . block-attach 0 "aio(no-such-option=1):$T/disk" "$VDEV"
@@ -68,6 +80,9 @@ block-detach 0 "$VDEV"
 nothing_left
 block-detach 0 "$VDEV" 2>"$T/err"
 grep -q "$VDEV: not attached" "$T/err" || fail "a detach that has nothing to do says: $(cat "$T/err")"
+# By the number of xen-vbd-interface(7), with its name in the answer: a disk that nobody has.
+block-detach 0 0x100fff00 2>"$T/err"
+grep -q 'xvdfan: not attached' "$T/err" || fail "a disk by its number: $(cat "$T/err")"
 [ "$(block-detach --json 0 "$VDEV")" = "{\"vdev\":\"$VDEV\",\"was_attached\":false}" ] ||
 	fail "json of a repeated detach"
 

@@ -46,10 +46,11 @@ static int stop(void **state)
 }
 
 /* Its lock, and the line that says what it serves. */
-static void tapback_starts(const char *line)
+static void tapback_starts(pid_t pid, const char *classes)
 {
-	char path[64];
+	char path[64], line[64];
 
+	snprintf(line, sizeof(line), "%d%s\n", (int)pid, classes);
 	snprintf(path, sizeof(path), "%s/tapback", run_dir);
 	tapback_fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	assert_true(tapback_fd >= 0);
@@ -211,20 +212,20 @@ static void test_tapback(void **state)
 {
 	static const struct {
 		const char *line, *class;
-	} cases[] = {
-		{ "12 vbd vbd3 qdisk\n", "vbd3" }, { "12 vbd3\n", "vbd3" }, { "12 qdisk\n", "" },
-		{ "12 vbd3x xvbd\n", "" },         { "12\n", "" },          { "12 qdisk vbd\n", "vbd" }
-	};
+	} cases[] = { { " vbd vbd3 qdisk", "vbd3" }, { " vbd3", "vbd3" }, { " qdisk", "" },
+		      { " vbd3x xvbd", "" },         { "", "" },          { " qdisk vbd", "vbd" } };
 	char class[RING_CLASS_MAX];
 
 	(void)state;
 	for (size_t i = 0; i < TD_NELEMS(cases); i++) {
-		tapback_starts(cases[i].line);
+		tapback_starts(getpid(), cases[i].line);
 		assert_true(ring_tapback(class));
 		assert_string_equal(class, cases[i].class);
 		tapback_ends();
 	}
 	assert_false(ring_tapback(class)); /* the file is there, nobody holds it */
+	tapback_starts(4194305, " vbd");
+	assert_false(ring_tapback(class)); /* held by one that has not written its line yet */
 }
 
 /* ---- the way back ---- */
@@ -267,7 +268,7 @@ static void test_released(void **state)
 	struct ring n = connected("4");
 
 	(void)state;
-	tapback_starts("1 vbd\n");
+	tapback_starts(getpid(), " vbd");
 	guest_lets_go = true;
 	assert_int_equal(ring_release(xs, &n, &how, NULL), 0);
 	assert_int_equal(ring_find(xs, 7, 51712, &n), -ENOENT);
@@ -280,7 +281,7 @@ static void test_held(void **state)
 	struct td_err err = { .msg = "" };
 
 	(void)state;
-	tapback_starts("1 vbd\n");
+	tapback_starts(getpid(), " vbd");
 	guest_lets_go = false;
 	assert_refused(ring_release(xs, &n, &how, &err), -EBUSY, &err, "domain 7 holds it");
 	assert_node(BE "/online", "0");

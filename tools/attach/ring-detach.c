@@ -83,7 +83,9 @@ static int take(struct release *rel, struct td_err *ret_err)
 		     : 0;
 }
 
-/* What will be lost is said before it is.  A file system that was unmounted lazily goes on until its last file closes. */
+/*
+ * What will be lost is said before it is.  A file system that was unmounted lazily goes on until its last file closes.
+ */
 static void evict(struct release *rel)
 {
 	char path[64], what[256];

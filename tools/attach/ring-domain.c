@@ -5,6 +5,7 @@
 #include "ring.h"
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -99,12 +100,18 @@ static bool serves(const char *line, const char *class)
 	return false;
 }
 
-/* It holds a lock on its file for as long as it runs. */
-static bool is_held(const char *path)
+/* It holds a lock on its file for as long as it runs.  *line, as in the file, begins with its pid. */
+static bool is_held(const char *path, const char *line)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t pid;
 	bool held;
+	int fd;
 
+	/* The lock is only tried where the process lives: one that is just starting wants it too. */
+	if (!attach_number(&line, &pid) || pid == 0 || pid > INT32_MAX ||
+	    (kill((pid_t)pid, 0) < 0 && errno != EPERM))
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	held = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
@@ -120,8 +127,8 @@ bool ring_tapback(char ret_class[RING_CLASS_MAX])
 	char line[512];
 
 	*ret_class = '\0';
-	if (td_run_path(&path, NULL, "tapback") < 0 || !path || !is_held(path) ||
-	    !attach_read_line(line, sizeof(line), "%s", path))
+	if (td_run_path(&path, NULL, "tapback") < 0 || !path ||
+	    !attach_read_line(line, sizeof(line), "%s", path) || !is_held(path, line))
 		return false;
 	for (unsigned i = 0; i < TD_NELEMS(classes) && !*ret_class; i++)
 		if (serves(line, classes[i]))
