@@ -6,6 +6,7 @@
  * device that nobody has bound is offered again, less and less often, until the toolstack would have given it up.
  */
 #include "autoprobe.h"
+#include "number.h"
 #include <blktap/log.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -68,7 +69,7 @@ static bool parse_name(const char *name, char type[32], uint32_t *ret_domid, uin
 		return false;
 	memcpy(type, name, len);
 	type[len] = '\0';
-	return sscanf(name + len, "-%9u-%9u", ret_domid, ret_devid) == 2;
+	return number_pair(name + len + 1, '-', ret_domid, ret_devid);
 }
 
 /* True: nobody has it yet. */

@@ -6,6 +6,7 @@
  * on all backends, since devices of every type are then offered by us (autoprobe.h).
  */
 #include "backend.h"
+#include "number.h"
 #include <stdio.h>
 
 #define ROOT       "/local/domain/0/backend"
@@ -77,24 +78,6 @@ static const char *find_class(const struct backend *b, const char *name, size_t 
 	return NULL;
 }
 
-/* A number as xenstore's folders are called, at *p; *p goes behind it. */
-static bool take_number(const char **p, uint32_t *ret)
-{
-	uint64_t n = 0;
-	const char *s = *p;
-
-	if (*s < '0' || *s > '9' || (*s == '0' && s[1] >= '0' && s[1] <= '9'))
-		return false;
-	for (; *s >= '0' && *s <= '9'; s++) {
-		n = n * 10 + (uint64_t)(*s - '0');
-		if (n > UINT32_MAX)
-			return false;
-	}
-	*p = s;
-	*ret = (uint32_t)n;
-	return true;
-}
-
 /* Below ROOT: CLASS, CLASS/DOMID, CLASS/DOMID/VDEV or CLASS/DOMID/VDEV/KEY.  What is not there: depth says. */
 struct place {
 	const char *class;
@@ -117,10 +100,10 @@ static struct place parse_place(const struct backend *b, const char *path)
 		return p;
 	p.depth = 1;
 	s = end;
-	if (*s++ != '/' || !take_number(&s, &p.domid))
+	if (*s++ != '/' || !number_take(&s, &p.domid))
 		return p;
 	p.depth = 2;
-	if (*s++ != '/' || !take_number(&s, &p.vdev))
+	if (*s++ != '/' || !number_take(&s, &p.vdev))
 		return p;
 	p.depth = 3;
 	if (*s == '/') {
@@ -155,7 +138,7 @@ static void for_numbers(struct backend *b, const char *path, const char *class, 
 		const char *s = names[i];
 		uint32_t n = 0;
 
-		if (take_number(&s, &n) && *s == '\0')
+		if (number_take(&s, &n) && *s == '\0')
 			fn(b, class, domid, n);
 	}
 	free(names);

@@ -79,7 +79,7 @@ static int find_frontend(struct device *d)
 	snprintf(own, sizeof(own), "/local/domain/%u/", d->domid);
 	if (!fe || strncmp(fe, own, strlen(own)) != 0 || strlen(fe) >= sizeof(d->fe) - 32)
 		return -ENOENT;
-	strcpy(d->fe, fe);
+	memcpy(d->fe, fe, strlen(fe) + 1);
 	return 0;
 }
 

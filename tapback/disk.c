@@ -137,7 +137,7 @@ static int parse_exports(json_t *list, struct disk_info *info)
 		const char *address = json_string_value(json_object_get(e, "address"));
 
 		if (address && strncmp(address, "xen:", 4) == 0 && strlen(address) < sizeof(info->ring))
-			strcpy(info->ring, address);
+			memcpy(info->ring, address, strlen(address) + 1);
 	}
 	return 0;
 }

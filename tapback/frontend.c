@@ -95,7 +95,7 @@ static int take_protocol(struct td_xs *xs, const char *dir, struct frontend *f, 
 		return 0;
 	if (strlen(text) >= sizeof(f->protocol))
 		return td_err_set(ret_err, -EINVAL, "the guest's %s/protocol: is none that there is", dir);
-	strcpy(f->protocol, text);
+	memcpy(f->protocol, text, strlen(text) + 1);
 	return 0;
 }
 

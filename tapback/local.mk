@@ -13,6 +13,7 @@ tapback_libtapback_a_SOURCES = \
 	tapback/fsm.c tapback/fsm.h \
 	tapback/job.c tapback/job.h \
 	tapback/node.c tapback/node.h \
+	tapback/number.h \
 	tapback/publish.c tapback/publish.h \
 	tapback/recover.c tapback/recover.h \
 	tapback/source.c tapback/source.h

@@ -82,7 +82,7 @@ static int add_class(struct options *o, const char *name, struct td_err *err)
 
 static int parse_one(int c, struct options *o, struct td_err *err)
 {
-	static const char *const whos[] = { "auto", "kernel", "tapback", NULL };
+	static const char *const servers[] = { "auto", "kernel", "tapback", NULL };
 	static const char *const levels[] = { "error", "warning", "info", "debug", NULL };
 	int i;
 
@@ -93,7 +93,7 @@ static int parse_one(int c, struct options *o, struct td_err *err)
 	case 'n':
 		return add_class(o, optarg, err);
 	case OPT_PHY:
-		i = find(whos, optarg);
+		i = find(servers, optarg);
 		o->phy = (enum phy)i;
 		return i < 0 ? td_err_set(err, -EINVAL, "--phy %s: should be auto, kernel or tapback", optarg)
 			     : 0;

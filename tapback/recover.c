@@ -5,6 +5,7 @@
 #include "recover.h"
 #include "job.h"
 #include "node.h"
+#include "number.h"
 #include <blktap/log.h>
 #include <stdio.h>
 
@@ -39,12 +40,7 @@ const struct disk_info *recover_find(const struct recover *rc, uint32_t domid, u
 /* Only what is named exactly as we name them. */
 static bool parse_name(const char *name, uint32_t *ret_domid, uint32_t *ret_vdev)
 {
-	char again[40];
-
-	if (sscanf(name, "vbd-%9u-%9u", ret_domid, ret_vdev) != 2)
-		return false;
-	snprintf(again, sizeof(again), "vbd-%u-%u", *ret_domid, *ret_vdev);
-	return strcmp(again, name) == 0;
+	return strncmp(name, "vbd-", 4) == 0 && number_pair(name + 4, '-', ret_domid, ret_vdev);
 }
 
 /* Does any folder of that disk mean this tapdisk?  One that names none was about to. */

@@ -9,6 +9,8 @@
  *	class qdisk	no script			params=qcow2:/p		tap:qcow2: lines
  */
 #include "source.h"
+#include "number.h"
+#include <limits.h>
 #include <stdio.h>
 
 #define SPEC_MAX 4000 /* a path, with options in front */
@@ -89,13 +91,16 @@ static enum source_verdict of_block_script(const struct source_in *in, struct so
 static bool parse_socket(const struct source_in *in, struct source *s)
 {
 	size_t dir = strlen(in->run_dir);
-	int end = 0;
+	uint32_t pid = 0, minor = 0;
 
-	if (strncmp(in->phys_path, in->run_dir, dir) != 0)
+	if (strncmp(in->phys_path, in->run_dir, dir) != 0 || strncmp(in->phys_path + dir, "/nbd", 4) != 0)
 		return false;
-	if (sscanf(in->phys_path + dir, "/nbd%9d.%9d%n", &s->pid, &s->minor, &end) != 2)
+	if (!number_pair(in->phys_path + dir + 4, '.', &pid, &minor) || pid == 0 || pid > INT_MAX ||
+	    minor > INT_MAX)
 		return false;
-	return in->phys_path[dir + (size_t)end] == '\0' && s->pid > 0 && s->minor >= 0;
+	s->pid = (pid_t)pid;
+	s->minor = (int)minor;
+	return true;
 }
 
 static enum source_verdict of_tap_script(const struct source_in *in, struct source *s)
