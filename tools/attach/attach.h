@@ -167,7 +167,7 @@ json_t *attach_partitions(const char *disk, const char *device);
 
 /* For a device that the kernel has named itself: /dev/blktap/VDEV and the partitions' there, which lead to it. */
 TD_CHECK int attach_make_links(const char *vdev, const char *disk, struct td_err *ret_err);
-void attach_drop_links(const char *vdev); /* once the device is gone */
+void attach_drop_links(const char *vdev, const char *disk); /* once it is gone; NULL: not known any more */
 
 /* ---- holders.c ---- */
 

@@ -127,6 +127,8 @@ static int run(const void *arg, char *const *operands, unsigned nr, struct td_er
 	r = attach_need_root(ret_err);
 	if (r == 0)
 		r = diskspec_absolute(operands[1], &spec, ret_err);
+	if (r == 0 && a->way == WAY_LOOP)
+		r = ring_refuse_twice(q.vdev, ret_err);
 	if (r < 0)
 		return r;
 	q.spec = spec;

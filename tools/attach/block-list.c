@@ -5,6 +5,7 @@
 #include "attach.h"
 #include "list.h"
 #include "tools/common/cli.h"
+#include "tools/common/print.h"
 #include <stdio.h>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@ struct out {
 	bool table;
 };
 
-static void print_size(int64_t size, char *buf, size_t len)
+static void short_size(int64_t size, char *buf, size_t len)
 {
 	static const char units[] = "BKMGTPE";
 	double v = (double)size;
@@ -37,7 +38,7 @@ static void print_table_row(const struct row *row)
 {
 	char size[32], pid[16] = "-";
 
-	print_size(row->size, size, sizeof(size));
+	short_size(row->size, size, sizeof(size));
 	if (row->pid > 0)
 		snprintf(pid, sizeof(pid), "%d", row->pid);
 	printf("%6u %-8s %-20s %-4s %-11s %8s %8s  %s%s%s%s\n", row->domid, row->vdev,
@@ -55,10 +56,10 @@ static void print_line(const struct row *row)
 
 static json_t *row_to_json(const struct row *row)
 {
-	json_t *o = json_pack("{s:s,s:i,s:s*,s:s,s:s,s:s,s:i,s:I,s:s?}", "vdev", row->vdev, "domain",
+	json_t *o = json_pack("{s:s,s:i,s:s*,s:s,s:s,s:s,s:i,s:I,s:o}", "vdev", row->vdev, "domain",
 			      (int)row->domid, "device", *row->device ? row->device : NULL, "mode", row->mode,
 			      "state", row->state, "note", row->note, "pid", (int)row->pid, "size",
-			      (json_int_t)row->size, "spec", row->spec);
+			      (json_int_t)row->size, "spec", row->spec ? print_name(row->spec) : json_null());
 
 	if (o)
 		td_ignore(json_object_update_missing(o, row->json)); /* no memory: less is said */

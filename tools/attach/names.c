@@ -272,8 +272,21 @@ static bool is_name_of(const char *vdev, const char *name)
 	return name[strspn(name, "0123456789")] == '\0';
 }
 
-/* A link that leads somewhere is another disk's. */
-void attach_drop_links(const char *vdev)
+/* Does a link in our folder lead to the disk (NULL: none is known) or a partition of it, or to nothing? */
+static bool is_link_of(const char *path, const char *disk)
+{
+	char to[128];
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
+
+	if (n < 0)
+		return false;
+	to[n] = '\0';
+	if (disk && strncmp(to, "/dev/", 5) == 0 && is_name_of(disk, to + 5))
+		return true;
+	return access(path, F_OK) < 0 && errno == ENOENT;
+}
+
+void attach_drop_links(const char *vdev, const char *disk)
 {
 	DIR *d = opendir(OWN_DIR);
 	struct dirent *e;
@@ -281,8 +294,7 @@ void attach_drop_links(const char *vdev)
 
 	while (d && (e = readdir(d))) {
 		snprintf(path, sizeof(path), OWN_DIR "/%s", e->d_name);
-		if (is_name_of(vdev, e->d_name) && e->d_type == DT_LNK && access(path, F_OK) < 0 &&
-		    errno == ENOENT)
+		if (is_name_of(vdev, e->d_name) && is_link_of(path, disk))
 			unlink(path);
 	}
 	if (d)

@@ -6,8 +6,8 @@
  */
 #include "ring.h"
 #include <blktap/log.h>
+#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME        "block-attach"
@@ -33,14 +33,20 @@ static void look(struct td_xs *xs, const struct ring *n, struct view *v)
 		 status ? status : "-", *v->disk ? v->disk : "-");
 }
 
-/* The node follows the device in sysfs, by devtmpfs or by udev. */
-static bool has_node(const char *disk)
+/*
+ * The node follows the device in sysfs, by devtmpfs or by udev.  Once it can be opened the kernel has read the
+ * partition table: the first open waits for that, or does it.
+ */
+static bool can_be_opened(const char *disk)
 {
-	struct stat st;
 	char path[64];
+	int fd;
 
 	snprintf(path, sizeof(path), "/dev/%s", disk);
-	return *disk && stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+	fd = *disk ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
 }
 
 /* ---- before ---- */
@@ -150,6 +156,10 @@ static int say_late(const struct ring *n, const struct attach_request *q, const 
 			"%s: domain %u does not take it within %u s: is there a driver for Xen's disks in it?"
 			" (--no-wait leaves the disk there for when it does)",
 			n->vdev, n->domid, s);
+	if (v->be == RING_CONNECTED && v->fe == RING_CONNECTED)
+		return td_err_set(ret_err, -ETIMEDOUT,
+				  "%s: connected, but no /dev/%s appears: is udev at work?", n->vdev,
+				  *v->disk ? v->disk : n->vdev);
 	return td_err_set(ret_err, -ETIMEDOUT,
 			  "%s: not connected within %u s (frontend's state %d, backend's %d)", n->vdev, s,
 			  v->fe, v->be);
@@ -161,7 +171,7 @@ static bool is_up(const struct ring *n, const struct attach_request *q, const st
 		return v->opened;
 	if (v->be != RING_CONNECTED || v->fe != RING_CONNECTED)
 		return false;
-	return n->domid != 0 || has_node(v->disk);
+	return n->domid != 0 || can_be_opened(v->disk);
 }
 
 static int wait_up(struct td_xs *xs, const struct ring *n, const struct attach_request *q, struct view *v,
@@ -265,6 +275,24 @@ static int attach(const struct ring_domain *dom, const struct attach_request *q,
 		roll_back(dom->xs, &n);
 	else
 		print(dom->xs, &n, q, &v);
+	return r;
+}
+
+int ring_refuse_twice(const char *vdev, struct td_err *ret_err)
+{
+	struct ring_domain dom = { 0 };
+	struct ring n;
+	uint32_t number;
+	int r;
+
+	if (td_vdev_parse(vdev, &number) < 0)
+		return 0;
+	r = ring_domain_open(&dom, "0", ret_err);
+	if (r < 0 || !dom.xs)
+		return r;
+	ring_init(&n, 0, number, "vbd");
+	r = refuse_if_there(dom.xs, &n, ret_err);
+	ring_domain_close(&dom);
 	return r;
 }
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define NODE_MS   2000u /* what devtmpfs or udev takes */
 #define UNUSED_MS 2000u /* for a frontend that has not taken the disk */
 
 struct release {
@@ -187,17 +188,20 @@ static int wait_daemon(const struct release *rel, struct td_err *ret_err)
 	return td_ctl_terminate(rel->pid, rel->how->timeout_ms, ret_err);
 }
 
-/* The device goes a moment after its folder. */
+/* The device goes a moment after its folder, and its node a moment later; a node that somebody made by hand stays. */
 static int wait_device(const struct release *rel, struct td_err *ret_err)
 {
-	uint64_t deadline = attach_now_ms() + rel->how->timeout_ms;
-	char disk[ATTACH_DISK_MAX];
+	uint64_t now = attach_now_ms(), deadline = now + rel->how->timeout_ms, node_deadline = now + NODE_MS;
+	char disk[ATTACH_DISK_MAX], path[64];
 
 	while (rel->n->domid == 0 && ring_disk(rel->n->number, disk)) {
 		if (attach_now_ms() >= deadline)
 			return td_err_set(ret_err, -EBUSY, "/dev/%s: the kernel does not give it up", disk);
 		attach_nap();
 	}
+	snprintf(path, sizeof(path), "/dev/%s", rel->disk);
+	while (*rel->disk && access(path, F_OK) == 0 && attach_now_ms() < node_deadline)
+		attach_nap();
 	return 0;
 }
 
@@ -264,7 +268,7 @@ int ring_release(struct td_xs *xs, const struct ring *n, const struct ring_relea
 	if (r == 0)
 		r = wait_device(&rel, ret_err);
 	if (r == 0 && n->domid == 0)
-		attach_drop_links(n->vdev);
+		attach_drop_links(n->vdev, *rel.disk ? rel.disk : NULL);
 	return r;
 }
 
@@ -280,7 +284,7 @@ int ring_detach(const struct ring_domain *dom, const char *vdev, const struct ri
 	r = ring_find(dom->xs, dom->id, number, &n);
 	if (r == -ENOENT) {
 		if (dom->id == 0)
-			attach_drop_links(vdev);
+			attach_drop_links(vdev, NULL);
 		return 0;
 	}
 	if (r < 0)

@@ -103,6 +103,9 @@ void ring_device(const struct ring *r, const char *disk, char *ret_path, size_t 
 
 /* ---- ring-attach.c, ring-detach.c ---- */
 
+/* -EBUSY with what is there: has domain 0 a disk of this name on a ring?  0 without Xen. */
+TD_CHECK int ring_refuse_twice(const char *vdev, struct td_err *ret_err);
+
 TD_CHECK int ring_attach(const struct attach_request *q, struct td_err *ret_err);
 
 struct ring_release {
