@@ -126,7 +126,31 @@ static void say_failed(struct device *d, enum xs_state be)
 
 static int publish_tapdisk(struct device *d, enum xs_state be)
 {
-	return publish_disk(d->env->xs, d->dir, be, d->disk.pid, d->disk.spec);
+	int r = publish_disk(d->env->xs, d->dir, be, d->disk.pid, d->disk.spec);
+
+	if (r == 0)
+		d->shown_pid = d->disk.pid;
+	return r;
+}
+
+int device_tell(struct device *d, enum xs_state be, enum fsm_disk disk)
+{
+	int r;
+
+	if (be == XS_NONE)
+		return 0;
+	if (disk == DISK_FAILED && !d->shown_failed) {
+		say_failed(d, be);
+		d->shown_failed = true;
+	}
+	if (disk != DISK_OPEN || d->shown_pid == d->disk.pid)
+		return 0;
+	if (d->source.by_script) {
+		r = publish_hotplug(d->env->xs, d->dir, be, NULL);
+		if (r < 0)
+			return r;
+	}
+	return publish_tapdisk(d, be);
 }
 
 /* It may have only hung up on us. */
@@ -182,24 +206,41 @@ TD_CO static int start(struct device *d, struct td_err *ret_err)
 	return 0;
 }
 
+/* libxl waits 10 seconds for state 2, our script longer: a slow image is announced before it is open, with little. */
+static void announce_late(struct td_timer *t)
+{
+	struct device *d = td_container_of(t, struct device, late);
+
+	if (d->disk.pid || d->life != DEVICE_OURS || d->written != XS_INITIALISING)
+		return;
+	device_log(d, TD_LOG_WARN, "its image takes long to open");
+	if (publish_offer(d->env->xs, d->dir, XS_INITIALISING, NULL) < 0)
+		return; /* gone, or changed: the pass will see */
+	d->written = XS_INIT_WAIT;
+	d->offered_queues = 1;
+	d->offered_order = 0;
+}
+
 TD_CO static int step_open(struct device *d, const struct fsm_in *in, struct td_err *ret_err)
 {
-	int r = start(d, &d->err);
+	int r;
 
+	d->late.fn = announce_late;
+	if (in->be == XS_INITIALISING)
+		td_timer_arm(d->env->loop, &d->late, d->env->late_ns);
+	r = start(d, &d->err);
+	td_timer_cancel(&d->late);
 	if (r < 0 && in->be == XS_INITIALISING && !d->lost) {
 		d->failed = true;
 		d->err_code = r;
-		return 0; /* said by what comes next: announce, or fail */
+		return 0;
 	}
 	if (r < 0) {
 		*ret_err = d->err;
 		return r;
 	}
 	td_info("%s: tapdisk %d serves %s", d->dir, d->disk.pid, d->disk.spec);
-	r = publish_tapdisk(d, in->be);
-	if (r == 0 && d->source.by_script)
-		r = publish_hotplug(d->env->xs, d->dir, in->be, NULL);
-	return r;
+	return 0;
 }
 
 TD_CO static int step_close_disk(struct device *d, const struct fsm_in *in, struct td_err *ret_err)
@@ -209,6 +250,7 @@ TD_CO static int step_close_disk(struct device *d, const struct fsm_in *in, stru
 	if (r < 0)
 		return r;
 	d->lost = false;
+	d->shown_pid = 0;
 	if (in->be == XS_NONE)
 		return 0;
 	td_info("%s: closed", d->dir);
@@ -227,8 +269,6 @@ static int step_announce(struct device *d, const struct fsm_in *in)
 		announce_offer(&f, budget_of(d));
 	d->offered_queues = open ? f.max_queues : 1;
 	d->offered_order = open ? f.max_order : 0;
-	if (in->disk == DISK_FAILED && in->be == XS_INITIALISING)
-		say_failed(d, in->be);
 	r = publish_offer(d->env->xs, d->dir, in->be, open ? &f : NULL);
 	if (r == 0)
 		d->written = XS_INIT_WAIT;
@@ -242,7 +282,8 @@ static int fail(struct device *d, enum xs_state be, int code)
 	int r;
 
 	d->err_code = code;
-	say_failed(d, be);
+	if (!d->shown_failed)
+		say_failed(d, be);
 	r = publish_state(d->env->xs, d->dir, be, state);
 	if (r == 0)
 		d->written = state;
@@ -436,7 +477,8 @@ TD_CO static int step_reset(struct device *d, struct td_err *ret_err)
 	unwatch(d);
 	d->life = DEVICE_NEW;
 	d->written = XS_NONE;
-	d->failed = d->given_up = d->later = false;
+	d->failed = d->given_up = d->later = d->shown_failed = false;
+	d->shown_pid = 0;
 	d->crashes = d->tries = 0;
 	d->not_before_ns = 0;
 	d->offered_queues = 0;

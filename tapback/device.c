@@ -114,6 +114,10 @@ TD_CO static int do_one(struct device *d, struct td_err *ret_err)
 	if (d->life == DEVICE_OURS && d->later)
 		device_setup_later(d);
 	look(d, &in);
+	if (d->life == DEVICE_OURS)
+		r = device_tell(d, in.be, in.disk);
+	if (r < 0)
+		return r == -ENOENT || r == -ESTALE ? 1 : r;
 	step = d->life == DEVICE_FOREIGN ? next_of_foreign(d, in.be) : fsm_next(&in);
 	if (step != STEP_NONE) {
 		td_debug("%s: be %d fe %d disk %d ring %d: %s", d->dir, in.be, in.fe, in.disk, in.ring,
@@ -255,6 +259,7 @@ struct device *device_new(struct device_env *env, const char *class, uint32_t do
 void device_free(struct device *d)
 {
 	td_timer_cancel(&d->timer);
+	td_timer_cancel(&d->late);
 	disk_fini(&d->disk);
 	source_free(&d->source);
 	free(d);

@@ -20,7 +20,8 @@
 #include <blktap/log.h>
 #include <sys/queue.h>
 
-#define DEVICE_PASSES 40u
+#define DEVICE_PASSES  40u
+#define DEVICE_LATE_NS 7000000000ull
 
 struct device;
 struct recover;
@@ -36,6 +37,7 @@ struct device_env {
 	struct autoprobe *probe;
 	struct recover *living; /* the tapdisks that were there when we started */
 	enum phy phy;
+	uint64_t late_ns;    /* an image that takes longer to open is announced before */
 	unsigned max_passes; /* of one device in a second */
 	bool stopping;       /* passes end after the step they are at */
 	unsigned nr_running; /* passes under way */
@@ -66,7 +68,10 @@ struct device {
 	uint64_t cookie; /* of the connected ring; 0: none */
 	unsigned offered_queues, offered_order;
 	uint64_t shown_sectors; /* as written at state 4 */
-	struct td_err err;      /* why it failed or was given up */
+	pid_t shown_pid;        /* the tapdisk that xenstore names */
+	bool shown_failed;
+	struct td_timer late; /* the image takes long to open */
+	struct td_err err;    /* why it failed or was given up */
 	int err_code;
 
 	/* trying again */
@@ -105,6 +110,8 @@ TD_CO void device_setup_later(struct device *d);
 /* Do it.  0; -ENOENT, -ESTALE: the folder changed, look again; else try again later. */
 TD_CO TD_CHECK int device_step(struct device *d, enum fsm_step step, const struct fsm_in *in,
 			       struct td_err *ret_err);
+/* Say which tapdisk it is, or why there is none, if that is not said yet. */
+TD_CHECK int device_tell(struct device *d, enum xs_state be, enum fsm_disk disk);
 /* What no state asks for: another size, another image. */
 TD_CO TD_CHECK int device_refresh(struct device *d, enum xs_state be, struct td_err *ret_err);
 

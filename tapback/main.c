@@ -289,6 +289,7 @@ static int prepare(struct process *p, const struct options *o, struct td_err *er
 	memcpy(p->backend.classes, o->classes, sizeof(o->classes));
 	env->phy = o->phy;
 	env->max_passes = DEVICE_PASSES;
+	env->late_ns = DEVICE_LATE_NS;
 	env->disk.ops = &disk_ops_real;
 	env->loop = td_loop_new();
 	r = env->loop ? 0 : -errno;

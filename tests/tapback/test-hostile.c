@@ -187,8 +187,21 @@ static void a_slow_disk_holds_up_nobody(void **state)
 	guest_connect(&other);
 	wait_until(be_state(&other) == 4);
 	assert_int_equal(be_state(&vbd), 1);
-	wait_until(be_state(&vbd) == 2);
+	wait_until(be_state(&vbd) == 2); /* before it is open: libxl does not wait for ever */
+	assert_string_equal(be_get(&vbd, "max-ring-page-order"), "0");
+	guest_connect(&vbd);
+	wait_until(be_state(&vbd) == 4);
 	assert_true(seconds() - begin >= 0.7);
+	assert_string_equal(be_get(&vbd, "hotplug-status"), "connected");
+	assert_int_equal(atoi(be_get(&vbd, "tapdisk-pid")), disk_of(&vbd)->pid);
+	/* One that fails late. */
+	tool_remove(&vbd);
+	wait_until(fake_nr_disks() == 1);
+	fake_spawn_error = "No such file or directory";
+	tool_add(&vbd, "block-tapdisk", "aio:/slow");
+	wait_until(be_state(&vbd) == 2);
+	wait_until(strcmp(be_get(&vbd, "hotplug-status"), "error") == 0);
+	fake_spawn_error = NULL;
 	/* Gone while it is being opened. */
 	tool_remove(&vbd);
 	settle();

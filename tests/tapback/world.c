@@ -94,6 +94,7 @@ void world_start(void)
 	b->env.run_dir = "/run/blktap-control";
 	b->env.phy = world_phy;
 	b->env.max_passes = world_passes;
+	b->env.late_ns = 300000000;
 	b->env.disk.ops = &fake_disk_ops;
 	b->env.disk.pool = world_threads ? td_pool_new(loop, world_threads) : NULL;
 	b->probe.root = world_sysfs;
