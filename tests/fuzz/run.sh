@@ -3,7 +3,8 @@
 # tests/fuzz/run.sh [SECONDS]: each libFuzzer target for so long (default 2, or $FUZZ_SECONDS), from its corpus.
 # Compiles the targets itself, with clang and the sanitizers, so that any build folder will do. A find is left in
 # fuzz-found/ in the current folder; replay it with tests/fuzz/replay-NAME FILE.  The targets `image` and `ring` take
-# all drivers and half a minute to compile: they run from 20 seconds on; make check has tests/fuzz/replay-image and -ring.
+# all drivers and half a minute to compile: they run from 20 seconds on; make check has tests/fuzz/replay-image and
+# -ring.
 set -eu
 
 seconds=${1:-${FUZZ_SECONDS:-2}}
