@@ -249,7 +249,7 @@ static int make(struct ring_journal *j, const char *temp, const struct ring_jour
 	r = -posix_fallocate(j->fd, 0, (off_t)j->size);
 	if (r == 0)
 		r = map(j);
-	if (r < 0)
+	if (!j->file)
 		return fail(j, r, "make", ret_err);
 	j->file->magic = MAGIC;
 	j->file->size = (uint32_t)j->size;
@@ -295,7 +295,7 @@ static int open_old(struct ring_journal *j, const struct ring_journal_key *key, 
 		return td_err_set(ret_err, -ESTALE, "%s: the journal of another ring: its size differs",
 				  j->path);
 	r = map(j);
-	if (r < 0)
+	if (!j->file)
 		return fail(j, r, "map", ret_err);
 	if (j->file->magic != MAGIC || j->file->size != j->size || j->file->nr != j->nr)
 		return td_err_set(ret_err, -EUCLEAN, "%s: not a ring's journal", j->path);
