@@ -7,26 +7,24 @@ require pkg-config gcc make
 [ -f "$BUILD/client/libblktap-client.la" ] || skip "the library is not built"
 grep -q fsanitize "$BUILD/client/libblktap-client.la" "$BUILD/config.status" && skip "a build with sanitizers"
 
-make -s -C "$BUILD" install-libLTLIBRARIES install-includeHEADERS install-pkgconfigDATA DESTDIR="$T/inst" \
+env -u MAKEFLAGS -u MFLAGS make -s -C "$BUILD" install-libLTLIBRARIES install-includeHEADERS install-pkgconfigDATA DESTDIR="$T/inst" \
 	>"$T/make.log" 2>&1 || fail "make install: $(cat "$T/make.log")"
 pc=$(find "$T/inst" -name blktap-client.pc)
 [ -n "$pc" ] || fail "no blktap-client.pc"
 lib=$(dirname "$(find "$T/inst" -name libblktap-client.so)")
 export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$T/inst
-flags=$(pkg-config --cflags --libs blktap-client) || fail "pkg-config"
+read -ra flags <<<"$(pkg-config --cflags --libs blktap-client)"
+read -ra cflags <<<"$(pkg-config --cflags blktap-client)"
+[ ${#flags[@]} -ge 2 ] || fail "pkg-config"
 
 # The page's example: between .Bd and .Ed, roff's backslash undone.
 sed -n '/^#include <blktap-client.h>/,/^\.Ed/p' "$srcdir/man/libblktap-client.3" |
 	sed '/^\.Ed/d; s/\\e/\\/g' >"$T/first.c"
-# shellcheck disable=SC2086
-gcc -Wall -Wextra -Werror -o "$T/first" "$T/first.c" $flags || fail "the example does not build"
-# shellcheck disable=SC2086
-gcc -o "$T/first-static" "$T/first.c" $(pkg-config --cflags blktap-client) "$lib/libblktap-client.a" -pthread ||
+gcc -Wall -Wextra -Werror -o "$T/first" "$T/first.c" "${flags[@]}" || fail "the example does not build"
+gcc -o "$T/first-static" "$T/first.c" "${cflags[@]}" "$lib/libblktap-client.a" -pthread ||
 	fail "the example does not build with the archive"
 if command -v g++ >/dev/null; then
-	# shellcheck disable=SC2086
-	echo '#include <blktap-client.h>' |
-		g++ -Wall -Werror -fsyntax-only -x c++ - $(pkg-config --cflags blktap-client) ||
+	echo '#include <blktap-client.h>' | g++ -Wall -Werror -fsyntax-only -x c++ - "${cflags[@]}" ||
 		fail "the header is no C++"
 fi
 

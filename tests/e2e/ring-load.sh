@@ -78,8 +78,8 @@ rm "$T/copy"
 
 # ---- pause, unpause, resize ----
 start_tapdisk --minor 1 --ring "unix:$T/r" "qcow2:$T/qcow2"
-tap-bench --seed="$seed" --rw=randrw --verify --iodepth=32 --queues=2 --runtime="$((secs + 1))" --size=64M "unix:$T/r" \
-	>"$T/bench.out" 2>"$T/bench.err" &
+tap-bench --seed="$seed" --rw=randrw --verify --iodepth=32 --queues=2 --runtime="$((secs + 1))" --size=64M \
+	"unix:$T/r" >"$T/bench.out" 2>"$T/bench.err" &
 bench=$!
 also_kill "$bench"
 pauses=0 size=64
