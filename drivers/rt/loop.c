@@ -323,21 +323,30 @@ int td_loop_signal(struct td_loop *loop, int signo, void (*fn)(void *arg, int si
 
 /* ---- turns ---- */
 
-/* Coroutines, then hooks, again while that makes others ready.  True: something was done, so do not sleep. */
-static bool run_coroutines(struct td_loop *loop, struct turn *t)
+/*
+ * Coroutines, then hooks, again while that makes others ready.  True: something was done, so do not sleep.
+ *
+ * at_once: again until nothing is done; then it may sleep in this very turn, without a look at the descriptors that
+ * would find nothing.  Not where the caller wants to see what a turn did.
+ */
+static bool run_coroutines(struct td_loop *loop, struct turn *t, bool at_once)
 {
 	bool busy = false;
 
 	for (int i = 0; i < BUSY_ROUNDS; i++) {
-		busy |= td_co_run_ready(CO_MAX) > 0;
-		busy |= call_hooks(loop, t) > 0;
-		if (!td_co_any_ready())
+		unsigned did = td_co_run_ready(CO_MAX);
+
+		did += call_hooks(loop, t);
+		if (at_once && did == 0)
+			return false;
+		busy |= did > 0;
+		if (!at_once && !td_co_any_ready())
 			break;
 	}
 	return busy;
 }
 
-void td_loop_turn(struct td_loop *loop, bool may_sleep)
+static void one_turn(struct td_loop *loop, bool may_sleep, bool at_once)
 {
 	bool was_stopped = loop->stop;
 	struct turn t;
@@ -348,7 +357,7 @@ void td_loop_turn(struct td_loop *loop, bool may_sleep)
 	loop->turn = &t;
 
 	/* A stop from the coroutines is to be seen now; an old one must not make td_loop_call() spin. */
-	if (run_coroutines(loop, &t) || td_co_any_ready() || loop->stop != was_stopped)
+	if (run_coroutines(loop, &t, at_once) || td_co_any_ready() || loop->stop != was_stopped)
 		may_sleep = false;
 	fetch_events(loop, &t, may_sleep ? timer_timeout_ms(loop) : 0);
 	loop->now_ns = clock_ns();
@@ -358,10 +367,15 @@ void td_loop_turn(struct td_loop *loop, bool may_sleep)
 	loop->turn = t.outer;
 }
 
+void td_loop_turn(struct td_loop *loop, bool may_sleep)
+{
+	one_turn(loop, may_sleep, false);
+}
+
 void td_loop_run(struct td_loop *loop)
 {
 	while (!loop->stop)
-		td_loop_turn(loop, true);
+		one_turn(loop, true, true);
 	loop->stop = false;
 }
 
