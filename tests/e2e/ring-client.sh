@@ -7,8 +7,8 @@ require pkg-config gcc make
 [ -f "$BUILD/client/libblktap-client.la" ] || skip "the library is not built"
 grep -q fsanitize "$BUILD/client/libblktap-client.la" "$BUILD/config.status" && skip "a build with sanitizers"
 
-env -u MAKEFLAGS -u MFLAGS make -s -C "$BUILD" install-libLTLIBRARIES install-includeHEADERS install-pkgconfigDATA DESTDIR="$T/inst" \
-	>"$T/make.log" 2>&1 || fail "make install: $(cat "$T/make.log")"
+env -u MAKEFLAGS -u MFLAGS make -s -C "$BUILD" install-libLTLIBRARIES install-includeHEADERS install-pkgconfigDATA \
+	DESTDIR="$T/inst" >"$T/make.log" 2>&1 || fail "make install: $(cat "$T/make.log")"
 pc=$(find "$T/inst" -name blktap-client.pc)
 [ -n "$pc" ] || fail "no blktap-client.pc"
 lib=$(dirname "$(find "$T/inst" -name libblktap-client.so)")
