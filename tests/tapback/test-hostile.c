@@ -159,6 +159,16 @@ static void a_flood_of_changes(void **state)
 	/* A pass is some ten round trips; there are 40 in a second, each of some steps. */
 	assert_true((double)calls < 20000 + (seconds() - begin) * DEVICE_PASSES * 200);
 	assert_true(fake_nr_disks() <= 2);
+	/* One after the other, so that each could be a pass of its own. */
+	calls = fake_calls;
+	begin = seconds();
+	for (unsigned i = 0; i < 2000; i++) {
+		guest_state(&vbd, 1 + random_below(6));
+		settle();
+	}
+	calls = fake_calls - calls;
+	printf("2000 changes: %.2f s, %lu round trips\n", seconds() - begin, calls);
+	assert_true((double)calls < (seconds() - begin + 1) * DEVICE_PASSES * 60);
 	/* It is served again as soon as it behaves. */
 	guest_state(&vbd, 6);
 	wait_until(be_state(&vbd) == 6);
