@@ -14,7 +14,7 @@ tools=(bash busybox-static e2fsprogs mount util-linux xen-utils-4.17 xen-utils-c
 
 # Modules, and with each of them those it depends on. The guest's init loads what it needs.
 modules=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xenfs xen-blkback xen-blkfront
-	ublk_drv loop fuse ext4 crc32c_generic virtio_pci virtio_blk virtio_console 9p 9pnet_virtio)
+	ublk_drv loop fuse ext4 crc32c_generic virtio_pci virtio_blk virtio_console xen-netback 9p 9pnet_virtio)
 domu_modules=(xen-blkfront ext4 crc32c_generic)
 built_in=" fuse virtio_pci virtio_console " # where Debian builds them in
 

@@ -15,15 +15,22 @@ jobs=${CHECK_XEN_JOBS:-$(nproc)}
 export PATH=$build/bin:$PATH:/usr/sbin:/sbin
 
 # The machines, and the scenarios that each runs, one after the other.
-machines=(linux dom0)
+machines=(guests dom0 linux)
 declare -A scenarios=(
 	[linux]="no-xen"
-	[dom0]="boot"
+	[dom0]="boot dom0-attach errors"
+	[guests]="guests-boot"
+	[features]="features snapshot"
+	[crash]="crash"
 )
 # What else run.sh is told. Seconds are what a loaded machine may take: several times what it needs.
+# Domain 0 of the machine dom0 has xen-blkback, as Debian's has; in the others it is kept out.
 declare -A options=(
 	[linux]="--linux --timeout 180"
-	[dom0]="--xen --timeout 600"
+	[dom0]="--xen --timeout 600 --append xen_blkfront.max_indirect_segments=256"
+	[guests]="--xen --timeout 600 --append module_blacklist=xen_blkback"
+	[features]="--xen --timeout 600 --mem 1024 --append module_blacklist=xen_blkback"
+	[crash]="--xen --timeout 600 --append module_blacklist=xen_blkback"
 )
 
 skip()
@@ -59,8 +66,10 @@ install_tree()
 	local script
 	script=$(find "$work/inst" -path '*/xen/scripts/block-tapdisk')
 	if [ -n "$script" ]; then add+=(--add "$script:/etc/xen/scripts/block-tapdisk"); fi
+	# Where libxl looks for QEMU.
+	add+=(--add "$work/inst$prefix/sbin/tap-dm:/usr/libexec/xen-qemu-system-i386")
 	add+=(--add "$here:/tests" --add "$top/README.md:/tests/README.project")
-	domu_add=(--domu-add "$here/agent.sh:/agent")
+	domu_add=(--domu-add "$here/agent.sh:/agent" --domu-add "$build/tests/xen/stamps:/stamps")
 }
 
 # A guest's root file system: busybox, and the agent as its first process. Then the machine's own disk, /srv in there:
@@ -69,6 +78,7 @@ srv_disk()
 {
 	cp -a "$cache/tree/domu" "$work/root"
 	cp "$here/agent.sh" "$work/root/agent"
+	cp "$build/tests/xen/stamps" "$work/root/stamps"
 	mkdir -p "$work/root/data" "$work/srv"
 	mke2fs -q -F -t ext4 -d "$work/root" -L root "$work/srv/root.img" 24M >"$work/mke2fs.log" 2>&1
 	mke2fs -q -F -t ext4 -d "$work/srv" "$work/srv.ext4" 512M >"$work/mke2fs.log" 2>&1

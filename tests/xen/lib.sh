@@ -48,7 +48,7 @@ wait_for()
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || { echo "waited in vain for: $*"; return 1; }
-		sleep 0.1
+		sleep 0.2
 	done
 }
 
