@@ -161,7 +161,7 @@ static void put_request(struct blktap *b, unsigned queue, unsigned id, const str
 int blktap_submit(struct blktap *b, unsigned queue, const struct blktap_request *request)
 {
 	struct client_queue *q = &b->queue[queue];
-	unsigned segs, id;
+	unsigned segs = 0, id;
 	int r;
 
 	if (queue >= b->nr_queues)
