@@ -55,14 +55,13 @@ static int first_failure(const struct lane *lanes, unsigned nr, struct td_err *r
 	return 0;
 }
 
-static void measure(struct lane *lanes, unsigned nr, pid_t server, struct result *res)
+static void measure(struct lane *lanes, const struct job *job, pid_t server, struct result *res)
 {
 	uint64_t start = load_now(), own = own_cpu_ns(), his = server ? server_cpu_ns(server) : 0;
 
-	for (unsigned i = 0; i < nr; i++)
-		if (lanes[i].load.job->runtime_ns)
-			lanes[i].load.deadline_ns = start + lanes[i].load.job->runtime_ns;
-	run_lanes(lanes, nr);
+	for (unsigned i = 0; i < job->lanes; i++)
+		lanes[i].load.deadline_ns = job->runtime_ns ? start + job->runtime_ns : 0;
+	run_lanes(lanes, job->lanes);
 	res->elapsed_ns = load_now() - start;
 	res->client_cpu_ns = own_cpu_ns() - own;
 	res->has_server = his > 0;
@@ -119,7 +118,7 @@ static int run_target(struct target *t, const struct job *job, uint64_t disk, st
 		return td_err_set(ret_err, -ENOMEM, "no memory");
 	r = init_lanes(lanes, t, job, disk, &stop, ret_err);
 	if (r == 0) {
-		measure(lanes, job->lanes, t->ops->server(t), res);
+		measure(lanes, job, t->ops->server(t), res);
 		check_again(lanes, job->lanes);
 		sum_up(lanes, job->lanes, res);
 		r = first_failure(lanes, job->lanes, ret_err);

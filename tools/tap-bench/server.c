@@ -3,7 +3,6 @@
 #include "bench.h"
 #include <blktap/ctl.h>
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -49,7 +48,7 @@ int server_stop(struct server *s, struct td_err *ret_err)
 /* Nanoseconds on a processor: the first word. */
 static uint64_t schedstat_ns(pid_t pid, const char *tid)
 {
-	char path[64];
+	char path[64], line[128];
 	uint64_t ns = 0;
 	FILE *f;
 
@@ -57,8 +56,8 @@ static uint64_t schedstat_ns(pid_t pid, const char *tid)
 	f = fopen(path, "re");
 	if (!f)
 		return 0;
-	if (fscanf(f, "%" SCNu64, &ns) != 1)
-		ns = 0;
+	if (fgets(line, sizeof(line), f))
+		ns = strtoull(line, NULL, 10);
 	fclose(f);
 	return ns;
 }
