@@ -71,6 +71,7 @@ void report_text(const char *target, const struct job *job, const struct result 
 
 static json_t *op_json(const struct job *job, const struct result *r, const struct hist *h)
 {
+	json_int_t bytes = (json_int_t)h->nr * (json_int_t)job->bs;
 	json_t *lat = json_pack("{s:f, s:I}", "mean", mean_ns(h), "max", (json_int_t)h->max);
 
 	for (unsigned i = 0; i < TD_NELEMS(percentiles); i++) {
@@ -79,9 +80,9 @@ static json_t *op_json(const struct job *job, const struct result *r, const stru
 		snprintf(name, sizeof(name), "p%g", percentiles[i]);
 		json_object_set_new(lat, name, json_integer((json_int_t)hist_percentile(h, percentiles[i])));
 	}
-	return json_pack("{s:I, s:I, s:f, s:f, s:o}", "ios", (json_int_t)h->nr, "bytes",
-			 (json_int_t)(h->nr * job->bs), "iops", per_second(r, h->nr), "bytes_per_s",
-			 per_second(r, h->nr) * (double)job->bs, "latency_ns", lat);
+	return json_pack("{s:I, s:I, s:f, s:f, s:o}", "ios", (json_int_t)h->nr, "bytes", bytes, "iops",
+			 per_second(r, h->nr), "bytes_per_s", per_second(r, h->nr) * (double)job->bs,
+			 "latency_ns", lat);
 }
 
 json_t *report_json(const char *target, const struct job *job, const struct result *r)
