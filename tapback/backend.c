@@ -202,7 +202,7 @@ static void on_backend(struct backend *b, const char *path)
 	}
 }
 
-/* Any type's folder: a device may have come. Below it, what its driver says to its frontend. */
+/* Any type's folder: a device may have come.  It need not be made by itself, so its state counts as well. */
 static void on_any_backend(struct backend *b, const char *path)
 {
 	struct place p = parse_place(b, path);
@@ -212,7 +212,7 @@ static void on_any_backend(struct backend *b, const char *path)
 		return;
 	for (const char *s = path + TD_MIN(strlen(ROOT), strlen(path)); *s; s++)
 		depth += *s == '/';
-	if (depth <= 3)
+	if (depth <= 3 || (depth == 4 && strcmp(strrchr(path, '/'), "/state") == 0))
 		autoprobe_kick(&b->probe);
 }
 

@@ -86,9 +86,14 @@ static int find_frontend(struct device *d)
 static int watch_frontend(struct device *d)
 {
 	char path[NODE_PATH_MAX + 8];
+	int r;
 
 	snprintf(path, sizeof(path), "%s/state", d->fe);
-	return td_xs_watch(d->env->xs, path, d->dir);
+	r = td_xs_watch(d->env->xs, path, d->dir);
+	d->watching = r == 0;
+	if (r < 0)
+		d->life = DEVICE_NEW; /* all of it again */
+	return r;
 }
 
 /* ---- the verdict ---- */

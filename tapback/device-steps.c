@@ -462,8 +462,9 @@ static void unwatch(struct device *d)
 {
 	char path[NODE_PATH_MAX + 8];
 
-	if (d->life != DEVICE_OURS)
+	if (!d->watching)
 		return;
+	d->watching = false;
 	snprintf(path, sizeof(path), "%s/state", d->fe);
 	td_xs_unwatch(d->env->xs, path, d->dir);
 }

@@ -81,7 +81,7 @@ struct device {
 	uint64_t window_ns;
 	unsigned in_window;
 
-	bool running, kicked, told, gone;
+	bool running, kicked, told, gone, watching;
 	struct td_log_limit limit;
 	LIST_ENTRY(device) link; /* the backend's */
 };

@@ -362,10 +362,14 @@ void td_xs_abort(struct td_xs *xs)
 
 int td_xs_watch(struct td_xs *xs, const char *path, const char *token)
 {
-	struct watch *w = calloc(1, sizeof(*w));
+	struct watch *w;
 
 	(void)xs;
+	LIST_FOREACH(w, &watches, link)
+	if (strcmp(w->path, path) == 0 && strcmp(w->token, token) == 0)
+		return -EEXIST;
 	fake_calls++;
+	w = calloc(1, sizeof(*w));
 	w->path = strdup(path);
 	w->token = strdup(token);
 	LIST_INSERT_HEAD(&watches, w, link);

@@ -140,6 +140,24 @@ static void block_tap_waits_for_another_daemon(void **state)
 	live_elsewhere(&vbd3, 3);
 }
 
+/* The folder is made anew, after the script brought a tapdisk of somebody else. */
+static void foreign_and_ours_in_turn(void **state)
+{
+	(void)state;
+	world_start();
+	for (unsigned i = 0; i < 3; i++) {
+		tool_add(&vbd3, "block-tap", "aio:/img");
+		wait_until(be_state(&vbd3) == 2);
+		fake_set(be_path(&vbd3, "physical-device-path"), "/run/blktap-control/nbd.");
+		settle();
+		tool_remove(&vbd3);
+		whole_connect(&vbd3, "block-tapdisk", "aio:qcow2:/img");
+		tool_remove(&vbd3);
+		settle();
+		assert_int_equal(fake_nr_watches(), 3);
+	}
+}
+
 /* And where there is no other, libxl does not wait in vain; then the script brings our tapdisk. */
 static void block_tap_with_our_tapdisk(void **state)
 {
@@ -236,6 +254,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_foreign_tapdisk_is_left_alone, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(block_tap_waits_for_another_daemon, world_setup,
 						world_teardown),
+		cmocka_unit_test_setup_teardown(foreign_and_ours_in_turn, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(block_tap_with_our_tapdisk, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_borrowed_tapdisk_is_replaced, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(a_second_backend_stops_us, world_setup, world_teardown),
