@@ -304,9 +304,22 @@ int disk_adopt(struct disk *d, const struct disk_info *info, bool borrowed, stru
 	return 0;
 }
 
+/* Its number may be another disk's tapdisk by now, if it died while nobody watched. */
+TD_CO static bool is_anothers(struct disk *d)
+{
+	struct disk_info info = { 0 };
+	bool other;
+
+	if (d->borrowed || disk_info(d->env, d->pid, &info, NULL) < 0)
+		return false;
+	other = strcmp(info.name, d->name) != 0;
+	free(info.spec);
+	return other;
+}
+
 int disk_bury(struct disk *d, struct td_err *ret_err)
 {
-	int r = d->pid ? job_make_dead(d->env, d->pid, ret_err) : 0;
+	int r = d->pid && !is_anothers(d) ? job_make_dead(d->env, d->pid, ret_err) : 0;
 
 	if (r == 0)
 		let_go(d);

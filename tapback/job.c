@@ -166,6 +166,18 @@ int job_stat(struct disk_env *env, const char *path, mode_t *ret_mode)
 
 #define GONE_MS 30000 /* in the kernel, for I/O that was under way */
 
+/* The sockets that a killed one leaves; ours have no number, so that the NBD socket's is 0. */
+static void sweep(pid_t pid)
+{
+	td_cleanup(free) char *ctl = NULL;
+	td_cleanup(free) char *nbd = NULL;
+
+	if (td_run_path(&ctl, NULL, "ctl%d", pid) == 0)
+		unlink(ctl);
+	if (td_run_path(&nbd, NULL, "nbd%d.0", pid) == 0)
+		unlink(nbd);
+}
+
 /*
  * Two tapdisks must never have one image: what does not answer any more is killed before another is started.  A number
  * that is somebody else's by now is left alone: td_ctl_terminate looks at what it is, so it is asked first.
@@ -174,9 +186,12 @@ static int make_dead(pid_t pid, struct td_err *ret_err)
 {
 	int pidfd = pidfd_open(pid, 0), r;
 
+	if (pidfd < 0 && errno == ESRCH) {
+		sweep(pid);
+		return 0;
+	}
 	if (pidfd < 0)
-		return errno == ESRCH ? 0
-				      : td_err_set(ret_err, -errno, "tapdisk %d: %s", pid, strerror(errno));
+		return td_err_set(ret_err, -errno, "tapdisk %d: %s", pid, strerror(errno));
 	r = td_ctl_terminate(pid, 1000, ret_err);
 	if (r == -ETIMEDOUT) {
 		struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -189,8 +204,10 @@ static int make_dead(pid_t pid, struct td_err *ret_err)
 					 "does not answer",
 					 pid);
 	}
-	if (r == 0)
+	if (r == 0) {
+		sweep(pid);
 		waitpid(pid, NULL, WNOHANG);
+	}
 	close(pidfd);
 	return r;
 }

@@ -492,6 +492,22 @@ static void both_are_killed(void **state)
 	}
 }
 
+/* The number of a killed tapdisk is another disk's by now: that one is left alone. */
+static void a_number_is_used_again(void **state)
+{
+	(void)state;
+	world_start();
+	whole_connect(&vbd, "block-tapdisk", "qcow2:/a");
+	whole_connect(&qdisk, NULL, "qcow2:/b");
+	world_kill();
+	fake_set(be_path(&vbd, "tapdisk-pid"), "%d", disk_of(&qdisk)->pid);
+	fake_disk_kill(disk_of(&vbd));
+	world_start();
+	assert_int_equal(fake_nr_mapped(), 2);
+	assert_int_equal(fake_buried, 0);
+	assert_int_equal(fake_recovers, 1);
+}
+
 /* What happened while there was no tapback. */
 static void meanwhile(void **state)
 {
@@ -668,6 +684,7 @@ int main(void)
 		LIFE(another_image_is_remembered),
 		LIFE(tapback_is_killed),
 		LIFE(both_are_killed),
+		LIFE(a_number_is_used_again),
 		LIFE(meanwhile),
 		LIFE(killed_while_it_connected),
 		LIFE(given_up),
