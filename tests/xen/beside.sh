@@ -29,9 +29,9 @@ modprobe xen-netback
 vif=$BE/vif/$id/0
 fe=/local/domain/$id/device/vif/0
 xenstore-write "$fe/backend" "$vif" "$fe/backend-id" 0 "$fe/state" 1 "$vif/frontend" "$fe" "$vif/frontend-id" "$id" \
-	"$vif/handle" 0 "$vif/mac" 00:16:3e:00:00:01 "$vif/state" 1
+	"$vif/handle" 0 "$vif/mac" 00:16:3e:00:00:01 "$vif/script" /etc/xen/scripts/vif-bridge "$vif/state" 1
 check "a vif gets its driver" wait_for 15 eval "[ \"\$(driver_of vif-$id-0)\" = vif ]"
-xenstore-rm "$vif"
+xenstore-rm "${vif%/*}"
 xenstore-rm "$fe"
 
 check "it shuts down" guest_stop beside

@@ -15,7 +15,7 @@ jobs=${CHECK_XEN_JOBS:-$(nproc)}
 export PATH=$build/bin:$PATH:/usr/sbin:/sbin
 
 # The machines, and the scenarios that each runs, one after the other.
-machines=(guests dom0 linux)
+machines=(guests features dom0 linux)
 declare -A scenarios=(
 	[linux]="no-xen"
 	[dom0]="boot dom0-attach errors"

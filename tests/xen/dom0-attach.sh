@@ -26,7 +26,7 @@ written=$(head -c 20971520 /dev/urandom | tee /mnt/d/data | sha256sum)
 check "  block-detach refuses while it is mounted" refused 'mounted' block-detach 0 xvda
 check "  what was written comes back, past the cache" eval \
 	'drop_caches && umount /mnt/d && mount /dev/xvda /mnt/d && [ "$(sha256sum </mnt/d/data)" = "$written" ]'
-check "  each request went through our ring" served 0 51712 read write segments
+check "  each request went through our ring" served 0 51712 read segments
 check "  umount, block-detach 0 xvda" eval 'umount /mnt/d && block-detach 0 xvda'
 check "  the device is gone" wait_for 10 test ! -e /sys/block/xvda
 check "  nothing is left in xenstore" nothing_of 0

@@ -22,7 +22,7 @@ boots()
 	check "  what it wrote comes back, past the cache" eval \
 		'[ ${#written} = 64 ] &&
 		guest $name "echo 3 >/proc/sys/vm/drop_caches; sha256sum /data/file" | grep $written'
-	check "  through our ring" served "$id" 51712 read write segments
+	check "  through our ring" served "$id" 51712 read segments
 	check "  and the image's own tapdisk" eval "tap-ctl list | grep -F '$spec'"
 	check "  no I/O error" guest_content "$name"
 	check "  it shuts down" guest_stop "$name"

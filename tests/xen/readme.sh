@@ -16,7 +16,11 @@ block()
 run_block()
 {
 	block "$1" >"/run/$1.block"
-	[ -s "/run/$1.block" ] && bash -euo pipefail "/run/$1.block" | tee "/run/$1.out"
+	local status=0
+	[ -s "/run/$1.block" ] || return 1
+	bash -euo pipefail "/run/$1.block" >"/run/$1.out" 2>&1 || status=$?
+	cat "/run/$1.out"
+	return $status
 }
 
 {
@@ -29,7 +33,7 @@ check "  the guest runs" wait_for 180 guest_is_up_or_gone guest
 id=$(xl domid guest)
 for dev in xvda:51712 xvdb:51728; do
 	check "  ${dev%:*} works" guest guest "timeout -s TERM 2 /stamps -d -s 4194304 /dev/${dev%:*} | grep good"
-	check "  through our ring" served "$id" "${dev#*:}" read write
+	check "  through our ring" served "$id" "${dev#*:}" segments
 done
 check "  block-list named both" eval 'grep xvda /run/guest.out && grep xvdb /run/guest.out'
 check "  it shuts down" guest_stop guest

@@ -11,7 +11,7 @@ publish()
 	xenstore-write "$fe/backend" "$be" "$fe/backend-id" 0 "$fe/virtual-device" "$1" "$fe/device-type" disk \
 		"$fe/state" 1 \
 		"$be/frontend" "$fe" "$be/frontend-id" 0 "$be/online" 1 "$be/removable" 0 "$be/bootable" 1 \
-		"$be/dev" xvdt "$be/type" tap "$be/mode" w "$be/device-type" disk "$be/params" "$3" \
+		"$be/dev" xvdp "$be/type" tap "$be/mode" w "$be/device-type" disk "$be/params" "$3" \
 		"$be/script" "/etc/xen/scripts/$2" "$be/state" 1
 }
 
@@ -29,7 +29,7 @@ forget()
 	xenstore-rm "/local/domain/0/device/vbd/$1"
 }
 
-vdev=$((202 << 8 | 19 << 4))
+vdev=$((202 << 8 | 15 << 4))
 start_tapback
 truncate -s 32M /srv/t.img
 tap-img create qcow2:/srv/t.qcow2 32M >/dev/null
@@ -42,15 +42,15 @@ pid=$(tap-ctl list | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
 minor=$(tap-ctl list | sed -n 's/.* minor=\([0-9]*\) .*/\1/p')
 xenstore-write "$BE/vbd3/0/$vdev/physical-device-path" "/run/blktap-control/nbd$pid.$minor" \
 	"$BE/vbd3/0/$vdev/hotplug-status" connected
-check "  connected to the tapdisk that the script started" wait_for 30 test -b /dev/xvdt
-check "  ext4 on it" fs_check /dev/xvdt
+check "  connected to the tapdisk that the script started" wait_for 30 test -b /dev/xvdp
+check "  ext4 on it" fs_check /dev/xvdp
 check "  detached" withdraw $vdev
 check "  the script's tapdisk is the script's to end" tap-ctl destroy -p "$pid" -m "$minor"
 forget $vdev
 
 publish $vdev block-tapdisk aio:qcow2:/srv/t.qcow2
-check "block-tapdisk: the first word is libxl's" wait_for 30 test -b /dev/xvdt
-check "  ext4 on it" fs_check /dev/xvdt
+check "block-tapdisk: the first word is libxl's" wait_for 30 test -b /dev/xvdp
+check "  ext4 on it" fs_check /dev/xvdp
 check "  detached" withdraw $vdev
 check "  its tapdisk ends" wait_for 15 no_tapdisk
 forget $vdev
