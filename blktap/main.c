@@ -6,6 +6,7 @@
  * the parent waits until the child is ready or has said what is wrong, and exits with its status.
  */
 #include "control.h"
+#include <blktap/background.h>
 #include <blktap/log.h>
 #include <config.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef PR_SET_IO_FLUSHER
@@ -222,7 +222,8 @@ static int parse(int argc, char **argv, struct options *o, struct td_err *err)
 		return td_err_set(err, -EINVAL, "%s: one SPEC only; see tapdisk --help", argv[optind + 1]);
 	o->daemon.spec = argv[optind];
 	if (!o->daemon.spec && o->daemon.nr_exports > 0)
-		return td_err_set(err, -EINVAL, "--nbd, --fuse and --ring need a SPEC to serve; see tapdisk --help");
+		return td_err_set(err, -EINVAL,
+				  "--nbd, --fuse and --ring need a SPEC to serve; see tapdisk --help");
 	if (!o->daemon.spec && o->no_control)
 		return td_err_set(err, -EINVAL, "--no-control without a SPEC: nobody could give it a disk");
 	return 0;
@@ -266,58 +267,6 @@ static int open_standard(void)
 	return 0;
 }
 
-static void leave_terminal(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	td_log_syslog("tapdisk");
-	on_syslog = true;
-	if (fd < 0)
-		return;
-	dup2(fd, 0);
-	dup2(fd, 1);
-	dup2(fd, 2);
-	close(fd);
-}
-
-/* The parent's part: does not return.  The child writes a byte when it is ready, and has said on stderr what failed. */
-static void wait_for_child(pid_t pid, int fd)
-{
-	int status;
-	char byte;
-	ssize_t n;
-
-	do {
-		n = read(fd, &byte, 1);
-	} while (n < 0 && errno == EINTR);
-	if (n == 1)
-		_exit(0);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
-}
-
-/* Returns in the child only. *ret_fd is where to write the byte. */
-static int go_background(int *ret_fd, struct td_err *err)
-{
-	int fd[2];
-	pid_t pid;
-
-	if (pipe2(fd, O_CLOEXEC) < 0)
-		return td_err_set(err, -errno, "pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		return td_err_set(err, -errno, "fork: %s", strerror(errno));
-	if (pid > 0) {
-		close(fd[1]);
-		wait_for_child(pid, fd[0]);
-	}
-	close(fd[0]);
-	setsid();
-	*ret_fd = fd[1];
-	return 0;
-}
-
 /* ---- ready, and the end ---- */
 
 /* Port 0 was asked for: whoever started us has to learn which one it is. */
@@ -339,11 +288,10 @@ static int say_ready(const struct daemon *d, const struct options *o, int parent
 	puts("ready");
 	if (fflush(stdout) == EOF)
 		return td_err_set(err, -errno, "standard output: %s", strerror(errno));
-	if (!o->foreground || o->syslog)
-		leave_terminal();
-	if (parent >= 0) {
-		td_ignore((int)write(parent, "r", 1)); /* if the parent was killed nobody waits */
-		close(parent);
+	if (!o->foreground || o->syslog) {
+		td_log_syslog("tapdisk");
+		on_syslog = true;
+		td_background_ready(parent);
 	}
 	return 0;
 }
@@ -383,7 +331,7 @@ int main(int argc, char **argv)
 		return 1;
 	r = parse(argc, argv, &o, &err);
 	if (r == 0 && !o.foreground)
-		r = go_background(&parent, &err);
+		r = td_background_start(&parent, &err);
 	if (r == 0) {
 		set_process();
 		r = serve(&o, parent, &err);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 noinst_HEADERS = \
+	include/blktap/background.h \
 	include/blktap/base.h \
 	include/blktap/blkif.h \
 	include/blktap/co.h \

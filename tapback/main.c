@@ -6,6 +6,7 @@
  * is ready or has said what is wrong, and exits with its status.
  */
 #include "backend.h"
+#include <blktap/background.h>
 #include <blktap/ctl.h>
 #include <blktap/pool.h>
 #include <config.h>
@@ -14,7 +15,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define POOL_THREADS 64 /* one a disk that something is being waited for */
@@ -169,57 +169,6 @@ static int lock(const struct options *o, int *ret_fd, struct td_err *err)
 
 /* ---- the process ---- */
 
-static void leave_terminal(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	td_log_syslog("tapback");
-	if (fd < 0)
-		return;
-	dup2(fd, 0);
-	dup2(fd, 1);
-	dup2(fd, 2);
-	close(fd);
-}
-
-/* The parent's part: does not return.  The child writes a byte when it is ready, and has said on stderr what failed. */
-static void wait_for_child(pid_t pid, int fd)
-{
-	int status = 0;
-	char byte;
-	ssize_t n;
-
-	do {
-		n = read(fd, &byte, 1);
-	} while (n < 0 && errno == EINTR);
-	if (n == 1)
-		_exit(0);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	_exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1);
-}
-
-/* Returns in the child only. */
-static int go_background(int *ret_parent, struct td_err *err)
-{
-	int fd[2];
-	pid_t pid;
-
-	if (pipe2(fd, O_CLOEXEC) < 0)
-		return td_err_set(err, -errno, "pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		return td_err_set(err, -errno, "fork: %s", strerror(errno));
-	if (pid > 0) {
-		close(fd[1]);
-		wait_for_child(pid, fd[0]);
-	}
-	close(fd[0]);
-	setsid();
-	*ret_parent = fd[1];
-	return 0;
-}
-
 struct process {
 	struct backend backend;
 	struct td_timer kill;
@@ -257,9 +206,8 @@ static void say_ready(const struct options *o, int parent)
 	fflush(stdout);
 	if (o->foreground)
 		return;
-	leave_terminal();
-	td_ignore((int)write(parent, "r", 1)); /* if the parent was killed nobody waits */
-	close(parent);
+	td_log_syslog("tapback");
+	td_background_ready(parent);
 }
 
 /* What is under way is given a moment; whatever is left is found again by the next tapback. */
@@ -343,7 +291,7 @@ int main(int argc, char **argv)
 	td_log_level(TD_LOG_INFO);
 	r = parse(argc, argv, &o, &err);
 	if (r == 0 && !o.foreground)
-		r = go_background(&parent, &err);
+		r = td_background_start(&parent, &err);
 	if (r == 0) {
 		signal(SIGPIPE, SIG_IGN);
 		signal(SIGHUP, SIG_IGN);

@@ -7,9 +7,9 @@
  */
 #include "config.h"
 
+#include <blktap/background.h>
 #include <blktap/xs.h>
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
@@ -118,17 +118,8 @@ static int write_pid(const char *file, struct td_err *ret_err)
 /* Tell the one who waits, and leave the terminal. */
 static void say_ready(struct tap_dm *t)
 {
-	int null;
-
-	if (t->ready_fd < 0)
-		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd <= 2 && null >= 0; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
-	if (write(t->ready_fd, "r", 1) == 1) /* else it sees the end, and reports a failure */
-		close(t->ready_fd);
+	if (t->ready_fd >= 0)
+		td_background_ready(t->ready_fd);
 	t->ready_fd = -1;
 }
 
@@ -158,36 +149,17 @@ static int serve(struct tap_dm *t, struct td_err *ret_err)
 	return r;
 }
 
-/* In the parent: until the child is ready.  *ret_parent: this is the one that started it. */
-static int to_background(struct tap_dm *t, bool *ret_parent, struct td_err *ret_err)
+static int to_background(struct tap_dm *t, struct td_err *ret_err)
 {
-	char c;
-	int p[2];
-	pid_t pid;
+	int r = td_background_start(&t->ready_fd, ret_err);
 
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return td_err_set(ret_err, -errno, "pipe: %s", strerror(errno));
-	pid = fork();
-	if (pid < 0)
-		return td_err_set(ret_err, -errno, "fork: %s", strerror(errno));
-	if (pid == 0) {
-		close(p[0]);
-		setsid();
-		t->ready_fd = p[1];
-		return chdir("/") < 0 ? -errno : 0;
-	}
-	close(p[1]);
-	*ret_parent = true;
-	if (read(p[0], &c, 1) != 1)
-		_exit(1); /* the child has said why */
-	return 0;
+	return r < 0 || chdir("/") == 0 ? r : -errno;
 }
 
 int main(int argc, char **argv)
 {
 	struct tap_dm t = { .ready_fd = -1 };
 	struct td_err err = { .msg = "" };
-	bool parent = false;
 	int r;
 
 	r = dm_args_parse(argc, argv, &t.args, &err);
@@ -196,8 +168,8 @@ int main(int argc, char **argv)
 		return fflush(stdout) == 0 ? 0 : 1;
 	}
 	if (r == 0 && t.args.daemonize)
-		r = to_background(&t, &parent, &err);
-	if (r == 0 && !parent)
+		r = to_background(&t, &err);
+	if (r == 0)
 		r = serve(&t, &err);
 	if (r == 0)
 		return 0;

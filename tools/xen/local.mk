@@ -9,7 +9,7 @@ bin_tap_dm_SOURCES = \
 	tools/tap-dm/main.c \
 	tools/tap-dm/qmp.c tools/tap-dm/qmp.h \
 	tools/tap-dm/server.c tools/tap-dm/server.h
-bin_tap_dm_LDADD = xen/libxs.a $(JANSSON_LIBS) $(XEN_LIBS)
+bin_tap_dm_LDADD = xen/libxs.a drivers/rt/librt.a $(JANSSON_LIBS) $(XEN_LIBS)
 
 dist_man_MANS += man/block-tapdisk.8 man/tap-dm.8
 dist_bashcompletion_DATA += tools/completions/tap-dm
