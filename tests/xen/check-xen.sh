@@ -15,10 +15,10 @@ jobs=${CHECK_XEN_JOBS:-$(nproc)}
 export PATH=$build/bin:$PATH:/usr/sbin:/sbin
 
 # The machines, and the scenarios that each runs, one after the other.
-machines=(guests features dom0 linux)
+machines=(crash guests features dom0 linux)
 declare -A scenarios=(
 	[linux]="no-xen"
-	[dom0]="boot dom0-attach errors"
+	[dom0]="boot dom0-attach errors readme tap-class beside"
 	[guests]="guests-boot"
 	[features]="features snapshot"
 	[crash]="crash"
@@ -27,10 +27,10 @@ declare -A scenarios=(
 # Domain 0 of the machine dom0 has xen-blkback, as Debian's has; in the others it is kept out.
 declare -A options=(
 	[linux]="--linux --timeout 180"
-	[dom0]="--xen --timeout 600 --append xen_blkfront.max_indirect_segments=256"
-	[guests]="--xen --timeout 600 --append module_blacklist=xen_blkback"
-	[features]="--xen --timeout 600 --mem 1024 --append module_blacklist=xen_blkback"
-	[crash]="--xen --timeout 600 --append module_blacklist=xen_blkback"
+	[dom0]="--xen --timeout 900 --append xen_blkfront.max_indirect_segments=256"
+	[guests]="--xen --timeout 900 --append module_blacklist=xen_blkback"
+	[features]="--xen --timeout 900 --mem 1024 --append module_blacklist=xen_blkback"
+	[crash]="--xen --timeout 900 --append module_blacklist=xen_blkback"
 )
 
 skip()
@@ -66,8 +66,6 @@ install_tree()
 	local script
 	script=$(find "$work/inst" -path '*/xen/scripts/block-tapdisk')
 	if [ -n "$script" ]; then add+=(--add "$script:/etc/xen/scripts/block-tapdisk"); fi
-	# Where libxl looks for QEMU.
-	add+=(--add "$work/inst$prefix/sbin/tap-dm:/usr/libexec/xen-qemu-system-i386")
 	add+=(--add "$here:/tests" --add "$top/README.md:/tests/README.project")
 	domu_add=(--domu-add "$here/agent.sh:/agent" --domu-add "$build/tests/xen/stamps:/stamps")
 }

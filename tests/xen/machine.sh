@@ -3,6 +3,9 @@
 # machine.sh SCENARIO...: in the machine (domain 0): each in a shell of its own, on a machine in order.
 mount -t ext4 /dev/vda /srv
 syslogd -O /out/syslog
+# Where libxl looks for QEMU; see tap-dm(8).
+mkdir -p /usr/libexec
+ln -s "$(command -v tap-dm)" /usr/libexec/xen-qemu-system-i386
 for scenario; do
 	echo "@ $scenario"
 	(
