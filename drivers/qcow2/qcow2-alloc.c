@@ -152,8 +152,10 @@ int qcow2_alloc_area_locked(struct qcow2 *q, uint64_t nr, struct qcow2_run *ret)
 		return r;
 	qcow2_end_at(q, first + nr);
 	*ret = (struct qcow2_run){ .host_off = first << q->g.cluster_bits };
-	for (; r == 0 && ret->nr < nr; ret->nr++)
+	while (r == 0 && ret->nr < nr) {
 		r = qcow2_refs_set(q, first + ret->nr, 1);
+		ret->nr += r == 0; /* what was not counted is not undone */
+	}
 	if (r < 0)
 		qcow2_alloc_undo_locked(q, ret);
 	ret->fresh = true;

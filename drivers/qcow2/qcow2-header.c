@@ -70,10 +70,20 @@ int qcow2_header_settle(struct qcow2 *q)
 	return settle_locked(q);
 }
 
-int qcow2_header_switch(struct qcow2 *q, const struct qcow2_header *h)
+int qcow2_header_switch(struct qcow2 *q, qcow2_header_fn *change, const void *arg)
 {
+	struct qcow2_header h;
+
 	td_co_guard(&q->header_lock);
-	return switch_locked(q, h);
+	h = q->h;
+	change(&h, arg);
+	return switch_locked(q, &h);
+}
+
+void qcow2_header_clean(struct qcow2_header *h, const void *arg)
+{
+	(void)arg;
+	h->incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 }
 
 /*

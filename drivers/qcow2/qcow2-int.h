@@ -250,8 +250,13 @@ static inline int qcow2_begin_write(struct qcow2 *q)
 /* Before the first change of metadata: sets the dirty bit where refcounts are lazy.  May yield. */
 TD_CO TD_CHECK int qcow2_begin_alloc(struct qcow2 *q);
 
-/* Make h the header on disk: barrier, one sector, barrier.  -errno: q->h stays, and so it will be on disk. */
-TD_CO TD_CHECK int qcow2_header_switch(struct qcow2 *q, const struct qcow2_header *h);
+/*
+ * Change the header, as it is then: other changes may be under way.  Barrier, one sector, barrier.  -errno: q->h stays,
+ * and so it will be on disk.
+ */
+typedef void qcow2_header_fn(struct qcow2_header *h, const void *arg);
+TD_CO TD_CHECK int qcow2_header_switch(struct qcow2 *q, qcow2_header_fn *change, const void *arg);
+void qcow2_header_clean(struct qcow2_header *h, const void *arg); /* a change: the dirty bit goes */
 
 /* After a failed switch: the old header again.  Nothing else may be written before this succeeded. */
 TD_CO TD_CHECK int qcow2_header_settle(struct qcow2 *q);

@@ -180,9 +180,16 @@ static void use_table(struct qcow2 *q, const struct area *a, struct qcow2_table 
 	qcow2_commit_soon(q); /* also gives back the old one */
 }
 
+static void name_table(struct qcow2_header *h, const void *arg)
+{
+	const struct qcow2_table *t = arg;
+
+	h->reftable_off = t->host_off;
+	h->reftable_clusters = (uint32_t)(t->bytes >> h->cluster_bits);
+}
+
 static int move_table(struct qcow2 *q, const struct area *a, struct qcow2_table *t)
 {
-	struct qcow2_header h;
 	int r;
 
 	t->host_off = (a->start + a->nr_blocks) << q->g.cluster_bits;
@@ -193,10 +200,7 @@ static int move_table(struct qcow2 *q, const struct area *a, struct qcow2_table 
 		r = write_area(q, a, t);
 	if (r < 0)
 		return r;
-	h = q->h;
-	h.reftable_off = t->host_off;
-	h.reftable_clusters = (uint32_t)a->table_clusters;
-	return qcow2_header_switch(q, &h);
+	return qcow2_header_switch(q, name_table, t);
 }
 
 static int grow_table(struct qcow2 *q, uint64_t region, uint64_t at)

@@ -283,7 +283,6 @@ static int store_all(struct counts *n)
 
 int qcow2_repair(struct qcow2 *q, struct td_err *ret_err)
 {
-	struct qcow2_header h;
 	struct counts n;
 	int r = counts_init(&n, q);
 
@@ -293,10 +292,8 @@ int qcow2_repair(struct qcow2 *q, struct td_err *ret_err)
 	if (r == 0)
 		r = store_all(&n);
 	counts_done(&n);
-	h = q->h;
-	h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 	if (r == 0)
-		r = qcow2_header_switch(q, &h);
+		r = qcow2_header_switch(q, qcow2_header_clean, NULL);
 	if (r == -EUCLEAN)
 		return td_err_set(
 			ret_err, r,

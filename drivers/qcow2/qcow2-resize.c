@@ -58,9 +58,16 @@ static void use_longer(struct qcow2 *q, struct qcow2_table *t)
 	qcow2_commit_soon(q);
 }
 
+static void name_l1(struct qcow2_header *h, const void *arg)
+{
+	const struct qcow2_table *t = arg;
+
+	h->l1_off = t->host_off;
+	h->l1_size = (uint32_t)t->nr;
+}
+
 static int grow_l1(struct qcow2 *q, uint64_t nr)
 {
-	struct qcow2_header h;
 	struct qcow2_table t;
 	struct qcow2_run run = { 0 };
 	int r = qcow2_table_new(nr, &t);
@@ -73,11 +80,8 @@ static int grow_l1(struct qcow2 *q, uint64_t nr)
 		r = write_longer(q, &t, &run);
 	if (r == 0)
 		r = qcow2_overlap_add(q, t.host_off, nr * sizeof(uint64_t));
-	h = q->h;
-	h.l1_off = t.host_off;
-	h.l1_size = (uint32_t)nr;
 	if (r == 0)
-		r = qcow2_header_switch(q, &h);
+		r = qcow2_header_switch(q, name_l1, &t);
 	if (r == 0)
 		use_longer(q, &t);
 	else
@@ -100,17 +104,19 @@ static int clear_new_part(struct qcow2 *q, uint64_t old)
 	return end <= old ? 0 : td_image_zero(q->im, old, end - old, TD_MAY_UNMAP);
 }
 
+static void name_size(struct qcow2_header *h, const void *arg)
+{
+	h->size = *(const uint64_t *)arg;
+}
+
 static int set_size(struct qcow2 *q, uint64_t old, uint64_t size)
 {
-	struct qcow2_header h;
 	int r = clear_new_part(q, old);
 
 	if (r == 0)
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
-	h = q->h;
-	h.size = size;
 	if (r == 0)
-		r = qcow2_header_switch(q, &h);
+		r = qcow2_header_switch(q, name_size, &size);
 	return r;
 }
 

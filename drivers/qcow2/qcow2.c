@@ -226,7 +226,6 @@ static int write_all_back(struct qcow2 *q)
 
 static int close_written(struct qcow2 *q)
 {
-	struct qcow2_header h;
 	int r = write_all_back(q);
 
 	if (r < 0)
@@ -234,10 +233,8 @@ static int close_written(struct qcow2 *q)
 	if (q->grown && q->child->size > q->end << q->g.cluster_bits)
 		/* Longer than needed is no harm. */
 		td_ignore(td_image_resize(q->child, q->end << q->g.cluster_bits, NULL));
-	h = q->h;
-	h.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 	if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)
-		r = qcow2_header_switch(q, &h);
+		r = qcow2_header_switch(q, qcow2_header_clean, NULL);
 	return r;
 }
 

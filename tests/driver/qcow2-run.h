@@ -38,6 +38,8 @@ struct run {
 	bool closed_ok;
 	unsigned fsck_leaks;
 	unsigned workers, steps;
+	bool resizes; /* the disk is made longer too, while all else goes on */
+	bool resizing;
 };
 
 /* false: this kind cannot be made here (no qemu-img); nothing is left behind. */
