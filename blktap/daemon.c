@@ -249,6 +249,9 @@ static int start_policy(struct daemon *d, const struct daemon_options *o, struct
 	for (unsigned i = 0; i < o->nr_allow && r == 0; i++)
 		r = td_policy_allow(&d->policy, o->allow[i], ret_err);
 	d->env.policy = &d->policy;
+	/* Without a place for it a killed process loses what was not flushed. */
+	if (td_run_dir(&d->env.keep_dir, NULL) < 0)
+		d->env.keep_dir = NULL;
 	return r;
 }
 

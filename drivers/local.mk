@@ -13,6 +13,9 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/fault.c \
 	drivers/filelock.c \
 	drivers/image.c \
+	drivers/keep-file.h \
+	drivers/keep-old.c \
+	drivers/keep.c \
 	drivers/null.c \
 	drivers/open.c \
 	drivers/policy.c \

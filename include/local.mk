@@ -10,6 +10,7 @@ noinst_HEADERS = \
 	include/blktap/image.h \
 	include/blktap/io.h \
 	include/blktap/iov.h \
+	include/blktap/keep.h \
 	include/blktap/lock.h \
 	include/blktap/log.h \
 	include/blktap/loop.h \

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 drivers_libdrivers_a_SOURCES += \
+	drivers/qcow2/qcow2-adopt.c \
 	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-cache.c \
 	drivers/qcow2/qcow2-commit.c \
@@ -9,6 +10,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \
 	drivers/qcow2/qcow2-int.h \
+	drivers/qcow2/qcow2-keep.c \
 	drivers/qcow2/qcow2-map.c \
 	drivers/qcow2/qcow2-overlap.c \
 	drivers/qcow2/qcow2-packed.c \

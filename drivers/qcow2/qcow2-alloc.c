@@ -30,10 +30,10 @@ static int take_run(struct qcow2 *q, uint64_t first, uint64_t limit, uint64_t wa
 			return qcow2_corrupt(q);
 		nr++;
 	}
+	if (nr > 0)
+		qcow2_refs_mark(q, s, idx + (c - first), nr);
 	for (uint64_t i = 0; r == 0 && i < nr; i++)
 		r = qcow2_refcount_set(&q->g, s->data, idx + (c + i - first), 1);
-	if (r == 0 && nr > 0)
-		qcow2_cache_mark(&q->refs, s);
 	if (r == 0)
 		*ret = (struct qcow2_run){ .host_off = c << q->g.cluster_bits, .nr = nr };
 	return r;

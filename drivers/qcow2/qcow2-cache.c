@@ -7,8 +7,9 @@
  * slices is qcow2_commit(), and that is what the order on disk is a property of (see there: data and refcounts
  * reach the disk before the L2 entry that points at them).
  *
- * A pointer to a slice is good until the caller yields.  So a caller looks a slice up, changes it and marks it, and
- * no commit can see half of that.  Only sleepers hold pins.
+ * A pointer to a slice is good until the caller yields.  So a caller looks a slice up, marks it and changes it, and
+ * no commit can see half of that.  The mark comes first, so that a kill between the two finds it (blktap/keep.h).
+ * Only sleepers hold pins.
  */
 #include "qcow2-int.h"
 
@@ -38,7 +39,7 @@ int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qco
 	return c->hash ? 0 : -ENOMEM;
 }
 
-void qcow2_cache_done(struct qcow2_cache *c)
+static void free_chunks(struct qcow2_cache *c)
 {
 	struct chunk *ch = c->chunks;
 
@@ -49,9 +50,24 @@ void qcow2_cache_done(struct qcow2_cache *c)
 		free(ch);
 		ch = next;
 	}
+	c->chunks = NULL;
+}
+
+void qcow2_cache_empty(struct qcow2_cache *c)
+{
+	free_chunks(c);
+	TAILQ_INIT(&c->clock);
+	TAILQ_INIT(&c->unused);
+	memset(c->hash, 0, sizeof(struct qcow2_slice *) << c->hash_bits);
+	c->nr = 0;
+}
+
+void qcow2_cache_done(struct qcow2_cache *c)
+{
+	free_chunks(c);
+	td_keep_area_free(&c->kept);
 	free(c->hash);
 	c->hash = NULL;
-	c->chunks = NULL;
 }
 
 static struct qcow2_slice **bucket_of(const struct qcow2_cache *c, uint64_t host_off)
@@ -86,7 +102,10 @@ static void insert(struct qcow2_cache *c, struct qcow2_slice *s, uint64_t host_o
 {
 	struct qcow2_slice **p = bucket_of(c, host_off);
 
-	*s = (struct qcow2_slice){ .host_off = host_off, .data = s->data, .loading = true, .hash_next = *p };
+	*s = (struct qcow2_slice){
+		.host_off = host_off, .data = s->data, .kept = s->kept, .loading = true, .hash_next = *p
+	};
+	td_keep_drop(s->kept);
 	*p = s;
 	TAILQ_INSERT_HEAD(&c->clock, s, link);
 }
@@ -97,6 +116,28 @@ static void put_unused(struct qcow2_cache *c, struct qcow2_slice *s)
 	TAILQ_INSERT_TAIL(&c->unused, s, link);
 }
 
+/* Memory that outlives the process, if there is any left; else our own, and then nothing is kept any more. */
+static int chunk_memory(struct qcow2_cache *c, struct chunk *ch, unsigned nr)
+{
+	uint64_t first;
+	uint8_t *data;
+
+	if (c->kept.keep && td_keep_take(&c->kept, nr, &first) == 0) {
+		for (unsigned i = 0; i < nr; i++) {
+			ch->slice[i].kept = td_keep_unit(&c->kept, first + i);
+			ch->slice[i].data = c->kept.bytes + (first + i) * c->slice_size;
+		}
+		return 0;
+	}
+	td_keep_give_up(c->kept.keep);
+	if (posix_memalign(&ch->mem, QCOW2_SLICE_MAX, nr * c->slice_size))
+		return -ENOMEM;
+	data = ch->mem;
+	for (unsigned i = 0; i < nr; i++)
+		ch->slice[i].data = data + i * c->slice_size;
+	return 0;
+}
+
 /* Slices come in chunks, so that aligned memory for each does not waste half. */
 static int add_chunk(struct qcow2_cache *c)
 {
@@ -105,14 +146,12 @@ static int add_chunk(struct qcow2_cache *c)
 
 	if (!ch)
 		return -ENOMEM;
-	if (posix_memalign(&ch->mem, QCOW2_SLICE_MAX, nr * c->slice_size)) {
+	if (chunk_memory(c, ch, nr) < 0) {
 		free(ch);
 		return -ENOMEM;
 	}
-	for (unsigned i = 0; i < nr; i++) {
-		ch->slice[i].data = (uint8_t *)ch->mem + i * c->slice_size;
+	for (unsigned i = 0; i < nr; i++)
 		TAILQ_INSERT_TAIL(&c->unused, &ch->slice[i], link);
-	}
 	ch->next = c->chunks;
 	c->chunks = ch;
 	return 0;
@@ -258,10 +297,14 @@ void qcow2_cache_remark(struct qcow2_cache *c, struct qcow2_slice *s)
 	c->nr_dirty++;
 }
 
-void qcow2_cache_mark(struct qcow2_cache *c, struct qcow2_slice *s)
+void qcow2_cache_mark(struct qcow2_cache *c, struct qcow2_slice *s, size_t off, size_t len)
 {
+	size_t first = off / TD_KEEP_SECTOR, last = (off + len - 1) / TD_KEEP_SECTOR;
+
+	s->changed |= (uint8_t)((2u << last) - (1u << first));
 	if (s->dirty)
 		return;
+	td_keep_mark(s->kept, s->host_off, s->data, c->kept.sectors);
 	qcow2_cache_remark(c, s);
 	/* Half of it dirty: write back before somebody has to wait for room. */
 	if (c->nr_dirty > c->limit / 2)
@@ -285,6 +328,7 @@ void qcow2_cache_forget(struct qcow2_cache *c, uint64_t host_off, uint64_t len)
 		if (!s)
 			continue;
 		qcow2_cache_unmark(c, s);
+		td_keep_drop(s->kept);
 		unhash(c, s);
 		if (s->pins == 0)
 			put_unused(c, s);

@@ -126,8 +126,12 @@ static void stage_cache(struct commit *c, struct stage *st, struct qcow2_cache *
 		qcow2_cache_unmark(cache, s);
 	}
 	qsort(st->slice, st->nr_slices, sizeof(struct qcow2_slice *), by_host_off);
-	for (size_t i = 0; i < st->nr_slices; i++)
+	for (size_t i = 0; i < st->nr_slices; i++) {
 		stage_add(c, st, st->slice[i]->host_off, st->slice[i]->data, cache->slice_size);
+		td_keep_writing(st->slice[i]->kept, st->slice[i]->data, cache->kept.sectors,
+				st->slice[i]->changed);
+		st->slice[i]->changed = 0;
+	}
 }
 
 static void stage_table(struct commit *c, struct stage *st, struct qcow2_table *t)
@@ -141,6 +145,8 @@ static void stage_table(struct commit *c, struct stage *st, struct qcow2_table *
 			continue;
 		t->dirty[i] = 0;
 		stage_add(c, st, t->host_off + at, t->raw + at, QCOW2_SECTOR);
+		if (t->kept.keep)
+			td_keep_writing(td_keep_unit(&t->kept, i), t->raw + at, 1, 1);
 	}
 	t->nr_dirty = 0;
 }
@@ -247,21 +253,31 @@ static int write_copy(struct commit *c)
 static void unpin(struct stage *st, struct qcow2_cache *cache, bool failed)
 {
 	for (size_t i = 0; i < st->nr_slices; i++) {
-		if (failed)
-			qcow2_cache_remark(cache, st->slice[i]);
-		qcow2_cache_unpin(cache, st->slice[i]);
+		struct qcow2_slice *s = st->slice[i];
+
+		if (failed) {
+			qcow2_cache_remark(cache, s);
+			s->changed = UINT8_MAX;
+		}
+		if (!s->dead)
+			td_keep_written(s->kept, !failed, s->dirty);
+		qcow2_cache_unpin(cache, s);
 	}
 }
 
 /* A table that has moved meanwhile was written as a whole at its new place. */
-static void remark_table(const struct stage *st, struct qcow2_table *t)
+static void table_written(const struct stage *st, struct qcow2_table *t, bool failed)
 {
 	for (size_t i = 0; i < st->nr_pieces; i++) {
 		uint64_t at = st->piece[i].host_off - t->host_off;
 
 		for (uint64_t end = at + st->piece[i].len; at < end && at < t->bytes; at += QCOW2_SECTOR) {
-			t->nr_dirty += !t->dirty[at / QCOW2_SECTOR];
-			t->dirty[at / QCOW2_SECTOR] = 1;
+			uint8_t *mark = &t->dirty[at / QCOW2_SECTOR];
+
+			t->nr_dirty += failed && !*mark;
+			*mark |= failed;
+			if (t->kept.keep)
+				td_keep_written(td_keep_unit(&t->kept, at / QCOW2_SECTOR), !failed, *mark);
 		}
 	}
 }
@@ -272,9 +288,9 @@ static void finish(struct commit *c, int r)
 
 	unpin(&c->refs, &q->refs, r < 0);
 	unpin(&c->l2, &q->l2, r < 0);
+	table_written(&c->reftable, &q->reftable, r < 0);
+	table_written(&c->l1, &q->l1, r < 0);
 	if (r < 0) {
-		remark_table(&c->reftable, &q->reftable);
-		remark_table(&c->l1, &q->l1);
 		q->l2_depends |= c->depends;
 		qcow2_frees_join(&q->pending, &c->frees);
 	} else {

@@ -55,8 +55,11 @@ static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
 		return r;
 	q->header_unsure = true;
 	r = write_sector0(q, h);
-	if (r < 0)
+	if (r < 0) {
+		/* At once, if it can be: a kill must not leave a header that names tables other than those kept. */
+		td_ignore(settle_locked(q));
 		return r;
+	}
 	q->header_unsure = false;
 	q->h = *h;
 	return 0;
@@ -130,6 +133,7 @@ int qcow2_corrupt(struct qcow2 *q)
 		return -EUCLEAN;
 	/* First: from here on nothing is written through tables that cannot be trusted. */
 	td_image_freeze(q->im);
+	td_keep_give_up(q->keep);
 	if (q->h.version < 3)
 		return -EUCLEAN; /* no place for the mark */
 	td_co_guard(&q->header_lock);

@@ -19,6 +19,7 @@
 #include <blktap/err.h>
 #include <blktap/image.h>
 #include <blktap/iov.h>
+#include <blktap/keep.h>
 #include <blktap/lock.h>
 #include <blktap/opts.h>
 #include <blktap/qcow2.h>
@@ -37,9 +38,11 @@ struct qcow2;
 
 struct qcow2_slice {
 	uint64_t host_off;
-	uint8_t *data; /* as on disk, big-endian */
-	unsigned pins; /* whoever waits for it, or writes it back: it stays */
-	int error;     /* of the load */
+	uint8_t *data;             /* as on disk, big-endian */
+	struct td_keep_unit *kept; /* of data; NULL: it goes with the process */
+	uint8_t changed;           /* a bit for each sector: since the last commit */
+	unsigned pins;             /* whoever waits for it, or writes it back: it stays */
+	int error;                 /* of the load */
 	bool loading, dirty, used;
 	bool dead; /* no longer in the table: goes with the last pin */
 	struct td_waitq waiters;
@@ -64,11 +67,13 @@ struct qcow2_cache {
 	struct qcow2_slice **hash;
 	struct qcow2_slice_list clock, dirty, unused;
 	void *chunks; /* memory of the slices; grows with use, given back at close */
+	struct td_keep_area kept;
 };
 
 TD_CHECK int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qcow2_clean_fn *clean,
 			      unsigned clean_flags);
 void qcow2_cache_done(struct qcow2_cache *c);
+void qcow2_cache_empty(struct qcow2_cache *c); /* clean, and nobody waits for a slice: as new */
 
 /*
  * The slice at host_off (a multiple of the slice size).  May yield.  The pointer is good until the caller yields.
@@ -79,7 +84,8 @@ TD_CO TD_CHECK int qcow2_cache_get(struct qcow2_cache *c, uint64_t host_off, str
 /* The same without yielding; NULL: not here. */
 struct qcow2_slice *qcow2_cache_peek(struct qcow2_cache *c, uint64_t host_off);
 
-void qcow2_cache_mark(struct qcow2_cache *c, struct qcow2_slice *s);   /* changed in memory */
+/* Bytes off to off + len of it are going to be changed, before any yield. */
+void qcow2_cache_mark(struct qcow2_cache *c, struct qcow2_slice *s, size_t off, size_t len);
 void qcow2_cache_remark(struct qcow2_cache *c, struct qcow2_slice *s); /* a commit failed: still changed */
 void qcow2_cache_unmark(struct qcow2_cache *c, struct qcow2_slice *s);
 void qcow2_cache_unpin(struct qcow2_cache *c, struct qcow2_slice *s);
@@ -96,6 +102,7 @@ struct qcow2_table {
 	uint8_t *raw;   /* as on disk */
 	uint8_t *dirty; /* one a sector */
 	size_t nr_dirty;
+	struct td_keep_area kept; /* a unit each sector; raw is its memory then */
 };
 
 TD_CO TD_CHECK int qcow2_table_load(struct qcow2 *q, uint64_t host_off, uint64_t nr, struct qcow2_table *ret);
@@ -103,6 +110,9 @@ TD_CHECK int qcow2_table_new(uint64_t nr, struct qcow2_table *ret); /* all zero,
 void qcow2_table_done(struct qcow2_table *t);
 uint64_t qcow2_table_get(const struct qcow2_table *t, uint64_t idx);
 void qcow2_table_set(struct qcow2_table *t, uint64_t idx, uint64_t raw);
+
+/* From now on what is changed in t is kept; nothing is yet. */
+TD_CHECK int qcow2_table_keep(struct qcow2_table *t, struct td_keep *keep, unsigned kind);
 
 /* ---- qcow2-overlap.c: where metadata is ---- */
 
@@ -212,6 +222,9 @@ struct qcow2 {
 	struct qcow2_keeper keeper;
 
 	struct qcow2_packed *packed;
+
+	struct td_keep *keep;    /* NULL: what is dirty goes with the process */
+	struct td_keep_old *old; /* while opening: what a killed process left */
 };
 
 /* Let the keeper commit soon; errors stay for whoever commits next.  It runs when the caller yields, not before. */
@@ -234,6 +247,12 @@ static inline uint64_t qcow2_cluster_start(const struct qcow2 *q, uint64_t off)
 static inline uint64_t qcow2_in_cluster(const struct qcow2 *q, uint64_t off)
 {
 	return off & (q->g.cluster_size - 1);
+}
+
+/* An entry of a table, in one store: a kill never leaves half of one. */
+static inline void qcow2_put_entry(uint8_t *raw, uint64_t value)
+{
+	__atomic_store_n((uint64_t *)(void *)raw, htobe64(value), __ATOMIC_RELAXED);
 }
 
 /* ---- qcow2-header.c ---- */
@@ -331,6 +350,9 @@ TD_CO TD_CHECK int qcow2_refs_drop(struct qcow2 *q, uint64_t cluster);
 bool qcow2_refs_has_block(const struct qcow2 *q, uint64_t cluster);
 uint64_t qcow2_refs_per_slice(const struct qcow2 *q);
 
+/* nr counts from number idx on of a slice are going to be changed. */
+void qcow2_refs_mark(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr);
+
 /*
  * Make a refcount block for `region`, in the free cluster `at`, which lies in that region or in one that has a block.
  * Where the refcount table is too short for the region it is replaced first, and the block may lie elsewhere or still
@@ -418,6 +440,28 @@ TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov 
 
 TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);
 TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len);
+
+/* ---- qcow2-keep.c ---- */
+
+enum { QCOW2_KEEP_REFS, QCOW2_KEEP_REFTABLE, QCOW2_KEEP_L2, QCOW2_KEEP_L1 };
+
+struct td_keep_tag qcow2_keep_tag(const struct qcow2 *q);
+
+/* Once all is on disk that another process left: keep what is dirty from here on.  Where there is no place: nothing. */
+void qcow2_keep_start(struct qcow2 *q);
+
+/* The table has moved, and is on disk. */
+void qcow2_keep_table(struct qcow2 *q, struct qcow2_table *t, unsigned kind);
+
+/* ---- qcow2-adopt.c: while opening ---- */
+
+/*
+ * Look for what a killed process left, compare it with the image, and put its L1 and refcount table into ours; then,
+ * when those were checked, write it all.  -ESTALE: the image was changed since; -EBUSY: it is there, and we only read.
+ */
+TD_CO TD_CHECK int qcow2_adopt_look(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err);
+void qcow2_adopt_done(struct qcow2 *q);
 
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-create.c ---- */
 

@@ -332,10 +332,14 @@ static void drop_entry(struct qcow2 *q, const struct qcow2_l2e *e)
 	qcow2_frees_add(&q->pending, first, last - first + 1);
 }
 
-/* No yield in here: a commit sees all of it, and what it drops, or nothing. */
+/*
+ * No yield in here: a commit sees all of it, and what it drops, or nothing.  A kill may leave the first of them set,
+ * each as a whole: their data is written and counted.
+ */
 static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr,
 			 enum qcow2_kind kind, uint64_t host_off)
 {
+	qcow2_cache_mark(&q->l2, s, idx * sizeof(uint64_t), nr * sizeof(uint64_t));
 	for (uint64_t i = 0; i < nr; i++) {
 		uint8_t *raw = s->data + (idx + i) * 8;
 		struct qcow2_l2e old, e;
@@ -344,13 +348,12 @@ static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, u
 		if (qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(raw), &old) < 0)
 			continue; /* all were looked at before */
 		new_entry(&old, kind, host_off + (i << q->g.cluster_bits), &e, &drop);
-		td_put_be64(raw, qcow2_l2e_encode(&q->g, &e));
+		qcow2_put_entry(raw, qcow2_l2e_encode(&q->g, &e));
 		if (drop)
 			drop_entry(q, &old);
 	}
 	if (kind == QCOW2_DATA)
 		q->l2_depends = true;
-	qcow2_cache_mark(&q->l2, s);
 	if (q->pending.nr > QCOW2_FREES_MAX)
 		qcow2_commit_soon(q);
 }

@@ -67,6 +67,13 @@ int qcow2_refs_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret)
 	return r;
 }
 
+void qcow2_refs_mark(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr)
+{
+	uint64_t first = idx << q->h.refcount_order >> 3, last = ((idx + nr) << q->h.refcount_order) - 1;
+
+	qcow2_cache_mark(&q->refs, s, first, (last >> 3) - first + 1);
+}
+
 int qcow2_refs_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
 {
 	struct qcow2_slice *s = NULL;
@@ -77,9 +84,8 @@ int qcow2_refs_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
 		return r;
 	if (!s)
 		return value == 0 ? 0 : -EIO; /* the caller makes the block first */
+	qcow2_refs_mark(q, s, idx, 1);
 	r = qcow2_refcount_set(&q->g, s->data, idx, value);
-	if (r == 0)
-		qcow2_cache_mark(&q->refs, s);
 	if (r == 0 && value == 0)
 		q->scan = TD_MIN(q->scan, cluster);
 	return r;
@@ -175,6 +181,7 @@ static void use_table(struct qcow2 *q, const struct area *a, struct qcow2_table 
 		qcow2_frees_add(&q->ready, old_off >> q->g.cluster_bits, old_len >> q->g.cluster_bits);
 	qcow2_table_done(&q->reftable);
 	q->reftable = *t;
+	qcow2_keep_table(q, &q->reftable, QCOW2_KEEP_REFTABLE);
 	qcow2_cache_forget(&q->refs, a->start << q->g.cluster_bits, a->nr_blocks << q->g.cluster_bits);
 	qcow2_cache_forget(&q->l2, a->start << q->g.cluster_bits, a->nr_blocks << q->g.cluster_bits);
 	qcow2_commit_soon(q); /* also gives back the old one */
@@ -268,13 +275,14 @@ int qcow2_refs_add_block(struct qcow2 *q, uint64_t region, uint64_t at)
 		r = qcow2_cache_get(&q->refs, own, &s);
 	else
 		r = qcow2_refs_slice(q, at, &s, &idx);
+	if (r == 0 && s)
+		qcow2_refs_mark(q, s, idx, 1);
 	if (r == 0)
 		r = s ? qcow2_refcount_set(&q->g, s->data, idx, 1) : -EIO;
 	if (r < 0) {
 		qcow2_overlap_del(q, host_off, q->g.cluster_size);
 		return r;
 	}
-	qcow2_cache_mark(&q->refs, s);
 	qcow2_table_set(&q->reftable, region, host_off);
 	return 0;
 }

@@ -215,9 +215,8 @@ static int store_slice(struct counts *n, uint64_t first)
 
 		if (qcow2_refcount_get(&q->g, s->data, i) == want)
 			continue;
+		qcow2_refs_mark(q, s, i, 1);
 		r = qcow2_refcount_set(&q->g, s->data, i, want);
-		if (r == 0)
-			qcow2_cache_mark(&q->refs, s);
 	}
 	return r == -ERANGE ? -EUCLEAN : r;
 }

@@ -55,6 +55,7 @@ static void use_longer(struct qcow2 *q, struct qcow2_table *t)
 	}
 	qcow2_table_done(&q->l1);
 	q->l1 = *t;
+	qcow2_keep_table(q, &q->l1, QCOW2_KEEP_L1);
 	qcow2_commit_soon(q);
 }
 

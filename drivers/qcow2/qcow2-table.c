@@ -22,9 +22,32 @@ int qcow2_table_new(uint64_t nr, struct qcow2_table *ret)
 	return 0;
 }
 
+int qcow2_table_keep(struct qcow2_table *t, struct td_keep *keep, unsigned kind)
+{
+	uint64_t first, nr = t->bytes / QCOW2_SECTOR;
+	struct td_keep_area a;
+	int r = td_keep_area_new(keep, kind, QCOW2_SECTOR, nr, &a);
+
+	if (r < 0)
+		return r;
+	r = td_keep_take(&a, nr, &first);
+	if (r < 0) {
+		td_keep_area_free(&a);
+		return r;
+	}
+	memcpy(a.bytes, t->raw, t->bytes);
+	free(t->raw);
+	t->raw = a.bytes;
+	t->kept = a;
+	return 0;
+}
+
 void qcow2_table_done(struct qcow2_table *t)
 {
-	free(t->raw);
+	if (t->kept.keep)
+		td_keep_area_free(&t->kept);
+	else
+		free(t->raw);
 	free(t->dirty);
 	*t = (struct qcow2_table){ 0 };
 }
@@ -59,9 +82,13 @@ uint64_t qcow2_table_get(const struct qcow2_table *t, uint64_t idx)
 
 void qcow2_table_set(struct qcow2_table *t, uint64_t idx, uint64_t raw)
 {
-	uint8_t *mark = &t->dirty[idx * sizeof(uint64_t) / QCOW2_SECTOR];
+	size_t sector = idx * sizeof(uint64_t) / QCOW2_SECTOR;
+	uint8_t *mark = &t->dirty[sector];
 
-	td_put_be64(t->raw + idx * sizeof(uint64_t), raw);
+	if (!*mark && t->kept.keep)
+		td_keep_mark(td_keep_unit(&t->kept, sector), t->host_off + sector * QCOW2_SECTOR,
+			     t->raw + sector * QCOW2_SECTOR, 1);
+	qcow2_put_entry(t->raw + idx * sizeof(uint64_t), raw);
 	t->nr_dirty += !*mark;
 	*mark = 1;
 }

@@ -159,6 +159,7 @@ static void state_done(struct qcow2 *q)
 	qcow2_set_done(&q->meta);
 	qcow2_frees_done(&q->pending);
 	qcow2_frees_done(&q->ready);
+	qcow2_adopt_done(q);
 	free(q->snaps);
 	free(q->snap_areas);
 	q->snaps = NULL;
@@ -173,16 +174,22 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 		r = caches_init(q, opts, ret_err);
 	if (r == 0)
 		r = tables_load(q, ret_err);
+	if (r == 0)
+		r = qcow2_adopt_look(q, opts, ret_err);
 	if (r == 0 && !q->im->read_only && qcow2_keeper_start(q) < 0)
 		r = td_err_set(ret_err, -ENOMEM, "no memory for a coroutine");
 	if (r == 0)
 		r = qcow2_overlap_open(q, ret_err);
+	if (r == 0)
+		r = qcow2_adopt_write(q, ret_err);
 	if (r < 0)
 		return r;
 	set_limits(q);
 	q->end = td_div_up(q->child->size, q->g.cluster_size);
 	q->lazy = q->h.version >= 3 && (q->h.compatible & QCOW2_COMPAT_LAZY);
 	q->dirty_marked = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
+	if (!q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
+		qcow2_keep_start(q);
 	if (q->dirty_marked && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
 		r = qcow2_repair(q, ret_err);
 	return r;
@@ -198,6 +205,7 @@ static int qcow2_open(struct td_image *im, struct td_opts *opts, struct td_err *
 	if (r < 0) {
 		qcow2_keeper_end(q);
 		state_done(q);
+		td_keep_free(q->keep, true); /* nothing was answered yet */
 		free(im->backing_path);
 		free(im->backing_format);
 		im->backing_path = im->backing_format = NULL;
@@ -248,6 +256,8 @@ static int qcow2_close(struct td_image *im)
 		r = close_written(q);
 	qcow2_keeper_end(q);
 	state_done(q);
+	/* What could not be written now may be written by who opens it next. */
+	td_keep_free(q->keep, r == 0);
 	return r;
 }
 

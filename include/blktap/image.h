@@ -35,6 +35,7 @@ struct td_env {
 	struct td_engine *engine;
 	struct td_pool *pool;
 	const struct td_policy *policy; /* NULL: only files that the user named */
+	const char *keep_dir; /* where what is not in an image yet outlives this process (keep.h); NULL: nowhere */
 };
 
 /* Flags of td_image_open. */

@@ -50,6 +50,12 @@ tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(QCOW2_
 tests_driver_test_qcow2_basic_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_basic_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-adopt
+tests_driver_test_qcow2_adopt_SOURCES = tests/driver/test-qcow2-adopt.c tests/driver/qcow2-fsck.c \
+	tests/driver/qcow2-fsck.h
+tests_driver_test_qcow2_adopt_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_adopt_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-hostile
 tests_driver_test_qcow2_hostile_SOURCES = tests/driver/test-qcow2-hostile.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h
@@ -72,6 +78,11 @@ tests_driver_test_qcow2_crash_SOURCES = tests/driver/test-qcow2-crash.c $(QCOW2_
 tests_driver_test_qcow2_crash_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_crash_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-kill
+tests_driver_test_qcow2_kill_SOURCES = tests/driver/test-qcow2-kill.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_kill_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_kill_LDADD = $(DRIVER_TEST_LIBS)
+
 check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)
 endif
@@ -80,7 +91,8 @@ endif
 torture: torture-driver
 torture-driver: all $(check_PROGRAMS)
 	TEST_ROUNDS=10 TEST_STRIDE=1 TEST_IMAGES=3 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
-		TESTS="tests/driver/test-qcow2-faults tests/driver/test-qcow2-crash"
+		TESTS="tests/driver/test-qcow2-faults tests/driver/test-qcow2-crash \
+			tests/driver/test-qcow2-kill"
 .PHONY: torture-driver
 
 EXTRA_DIST += tests/driver/README.md

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# kill -9 of tapdisk under load, at random moments, again and again on the same images: each time the image opens, is
-# clean but for leaks in the eyes of qemu-img, and holds all that was acknowledged before a completed flush; both when
-# qemu reads it and when tapdisk does.  The first part of the disk is under stamped writes, which know what was
-# promised; behind it fio writes and verifies what it wrote, over a connection of its own.
-# KILL9_ROUNDS (default 2) kills for each kind of image, KILL9_SEED.
+# kill -9 of tapdisk under load, at random moments, again and again on the same images: each time the image is clean but
+# for leaks in the eyes of qemu-img, and holds all that was acknowledged before a completed flush when qemu reads it;
+# and when the next tapdisk has opened it, all that was acknowledged, flushed or not.  The first part of the disk is
+# under stamped writes, which know what was promised; behind it fio writes and verifies what it wrote, over a
+# connection of its own.  Then what a killed tapdisk leaves is met by an image that was changed since, by who only
+# reads, and by another image.
+# KILL9_ROUNDS (default 4) kills for each of the six kinds of image, KILL9_SEED.
 # shellcheck disable=SC2119
 
 . "${srcdir:-.}/tests/e2e/lib.sh"
-require qemu-img nbdcopy python3 fio
+require qemu-img qemu-io nbdcopy python3 fio
 
-rounds=${KILL9_ROUNDS:-2}
+rounds=${KILL9_ROUNDS:-4}
 seed=${KILL9_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
-size=$((48 << 20)) # under stamped writes; fio has as much again
+size=$((16 << 20)) # under stamped writes; fio has as much again
 say "KILL9_SEED=$seed KILL9_ROUNDS=$rounds"
 RANDOM=$((seed % 32768))
 stamps=$srcdir/tests/e2e/nbd-stamps.py
@@ -62,15 +64,18 @@ one_kill()
 	say "$kind: killed after $ms ms: $out"
 }
 
-# verify_raw: what $T/raw holds against what was promised.
-verify_raw() { python3 "$stamps" verify "$T/state" "$T/raw" || fail "kill $i of $kind, read by $1 (KILL9_SEED=$seed)"; }
+# verify_raw WHO STATE: what $T/raw holds against what was promised.
+verify_raw() { python3 "$stamps" verify "$2" "$T/raw" || fail "kill $i of $kind, read by $1 (KILL9_SEED=$seed)"; }
+
+nothing_kept() { [ -z "$(find "$BLKTAP_RUN_DIR" -name 'keep*')" ] || fail "something is kept of a closed image"; }
 
 read_by_tapdisk()
 {
 	start_tapdisk --nbd "unix:$T/s" "$1"
 	nbdcopy "nbd+unix:///?socket=$T/s" "$T/raw"
 	stop_tapdisk
-	verify_raw tapdisk
+	verify_raw tapdisk "$T/state"
+	[ "$kind" = raw ] || nothing_kept
 }
 
 # kill_often KIND SPEC: qcow2 (qemu looks before tapdisk does), lazy (qemu may look only after tapdisk's repair), raw.
@@ -83,7 +88,7 @@ kill_often()
 		if [ "$kind" = qcow2 ]; then
 			qemu_check "$image"
 			qemu-img convert -O raw "$image" "$T/raw"
-			verify_raw qemu
+			verify_raw qemu "$T/state.flushed"
 		fi
 		read_by_tapdisk "$spec"
 		[ "$kind" = raw ] || qemu_check "$image"
@@ -107,3 +112,52 @@ kill_often qcow2 "qcow2:$T/over.qcow2"
 say "-- raw"
 truncate -s $((2 * size)) "$T/disk.img"
 kill_often raw "aio:$T/disk.img"
+
+# ---- what is left, and what is done with it ----
+
+# leave IMAGE BYTE: on a new image a tapdisk writes 64 KiB of BYTE, answers, is killed.
+leave()
+{
+	tap-img create -o cluster_size=4K "qcow2:$1" $size
+	start_tapdisk --nbd "unix:$T/s" "qcow2:$1"
+	python3 "$stamps" put "$T/s" "$TAPDISK_PID" "$2"
+	wait "$TAPDISK_PID" 2>/dev/null || true
+	forget_pid "$TAPDISK_PID"
+}
+
+# holds SPEC BYTE OFFSET: there are 64 KiB of BYTE.
+holds()
+{
+	start_tapdisk --nbd "unix:$T/s" "$1"
+	qemu-io -r -f raw -c "read -q -P $2 $3 64k" "nbd+unix:///?socket=$T/s" >"$T/io.out" 2>&1 ||
+		fail "$1 does not hold $2 at $3: $(cat "$T/io.out")"
+	stop_tapdisk
+}
+
+refuses() { expect_fail "$1" timeout 20 tapdisk -f --nbd "unix:$T/s" "${@:2}"; }
+
+say "-- two images, and who only reads"
+leave "$T/one.qcow2" 1
+leave "$T/two.qcow2" 2
+refuses 'open it writable once' -R "qcow2:$T/one.qcow2"
+tap-img info "qcow2:$T/one.qcow2" >/dev/null
+holds "qcow2:$T/one.qcow2" 1 0
+holds "qcow2:$T/two.qcow2" 2 0
+nothing_kept
+say "-- an image that was changed since"
+leave "$T/three.qcow2" 3
+qemu-io -f qcow2 -c 'write -q -P 5 1M 64k' "$T/three.qcow2"
+refuses 'changed the image since.*adopt=off' "qcow2:$T/three.qcow2"
+qemu-img check -q "$T/three.qcow2"
+holds "qcow2(adopt=off):$T/three.qcow2" 5 1M
+holds "qcow2:$T/three.qcow2" 0 0
+nothing_kept
+say "-- a file that nobody left"
+leave "$T/four.qcow2" 6
+keep=$(find "$BLKTAP_RUN_DIR" -name 'keep*')
+cp --sparse=always -p "$keep" "$T/whole"
+head -c 5000 /dev/urandom >"$keep"
+refuses 'is not, or not wholly' "qcow2:$T/four.qcow2"
+cp --sparse=always -p "$T/whole" "$keep"
+holds "qcow2:$T/four.qcow2" 6 0
+nothing_kept

@@ -3,12 +3,15 @@
 """What an acknowledged write and a completed flush promise, written down and checked.
 
   nbd-stamps.py new STATE BYTES                      a disk of zeros, or the first BYTES of a larger one
-  nbd-stamps.py load SOCKET STATE PID SECONDS SEED   random requests over NBD until PID is killed after SECONDS
+  nbd-stamps.py load SOCKET STATE PID SECONDS SEED   random requests over NBD until PID is killed after SECONDS;
+                                                     STATE.flushed is what was promised by flushes alone
+  nbd-stamps.py put SOCKET PID BYTE                  write 64 KiB of BYTE at 0; PID is killed when that is answered
   nbd-stamps.py verify STATE RAW                     is what RAW holds allowed by what STATE says was promised?
 
 Each write stamps each of its sectors with its own number and the sector's.  No two requests in flight touch the same
 sector, so the requests of a sector are in one order, that of their numbers.  A request is *durable* if it was
-acknowledged before a flush was sent that completed, or carried FUA and was acknowledged.  After a crash a sector may
+acknowledged before a flush was sent that completed, or carried FUA and was acknowledged; and, the machine being well
+and only the process killed, if it was acknowledged at all, once the disk was opened again.  After a crash a sector may
 hold the stamp of its last durable write, or of any request sent after that (acknowledged or not), and nothing else:
 nothing older, no other sector's stamp, no stamp of an earlier life of the disk, no half of a stamp.
 
@@ -168,9 +171,24 @@ def load(path, state, pid, seconds, seed):
     run = Load(path, disk, random.Random(int(seed)))
     threading.Timer(float(seconds), os.kill, (int(pid), signal.SIGKILL)).start()
     run.run()
+    with open(state + ".flushed", "wb") as f:
+        pickle.dump(disk, f)
+    unflushed = len(run.acked)
+    for cookie in sorted(run.acked):
+        run.durable(cookie, run.acked[cookie])
     with open(state, "wb") as f:
         pickle.dump(disk, f)
-    print("%d requests, %d flushes, %d in flight" % (run.requests, run.flushes, len(run.in_flight)))
+    print("%d requests, %d flushes, %d answered and not flushed, %d in flight"
+          % (run.requests, run.flushes, unflushed, len(run.in_flight)))
+
+
+def put(path, pid, byte):
+    conn = Nbd(path)
+    conn.send(WRITE, 1, 0, 65536, 0, bytes([int(byte)]) * 65536)
+    cookie, error = conn.reply()
+    os.kill(int(pid), signal.SIGKILL)
+    if error:
+        sys.exit("the write failed with %d" % error)
 
 
 def allowed(data, sent, sector):
@@ -215,4 +233,4 @@ def new(state, size):
 
 
 if __name__ == "__main__":
-    {"load": load, "verify": verify, "new": new}[sys.argv[1]](*sys.argv[2:])
+    {"load": load, "verify": verify, "new": new, "put": put}[sys.argv[1]](*sys.argv[2:])

@@ -20,7 +20,8 @@ create()
 	NBD="nbd+unix:///?socket=$BLKTAP_RUN_DIR/nbd$PID.$MINOR"
 }
 
-left() { ls -A "$BLKTAP_RUN_DIR"; }
+# What a killed daemon had not written of its disk's tables waits for the next one, not for tap-ctl.
+left() { find "$BLKTAP_RUN_DIR" -mindepth 1 ! -name 'keep*' -printf '%f\n'; }
 nothing_left() { [ -z "$(left)" ] || fail "left behind: $(left)"; }
 
 # exits CODE COMMAND...

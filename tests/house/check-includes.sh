@@ -32,7 +32,7 @@ room_of_header()
 	background | co | err | iov | lock | log | loop | opts | pool) echo rt ;;
 	io) echo io ;;
 	blkif | qcow2 | qcow | vmdk | vhd) echo formats ;;
-	image | policy | spec) echo drivers ;;
+	image | keep | policy | spec) echo drivers ;;
 	ctl | export | stats | usock | vbd) echo blktap ;;
 	ringwire) echo all ;; # numbers on a wire between two programs
 	xs) echo xen ;;

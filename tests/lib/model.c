@@ -34,6 +34,7 @@ struct model {
 	uint32_t nr_changes, max_changes;
 	uint64_t now;
 	unsigned reads; /* that have begun and not ended */
+	bool killed;
 };
 
 static void *must(void *p)
@@ -186,6 +187,7 @@ void model_end(struct model *m, uint32_t number, bool ok, bool fua)
 	const struct change *c = &m->change[number];
 
 	m->now++;
+	ok = ok && !m->killed;
 	for (uint64_t i = 0; i < c->nr; i++)
 		end_sector(m, &m->sector[c->sector + i], number, ok && c->kind != MODEL_TRIM, fua);
 }
@@ -198,9 +200,16 @@ uint64_t model_flush_begin(struct model *m)
 void model_flush_end(struct model *m, uint64_t flush, bool ok)
 {
 	m->now++;
+	ok = ok && !m->killed;
 	for (uint64_t i = 0; ok && i < m->nr_sectors; i++)
 		if (m->sector[i].nr > 1)
 			flush_sector(m, &m->sector[i], flush);
+}
+
+void model_kill(struct model *m)
+{
+	model_flush_end(m, model_flush_begin(m), true);
+	m->killed = true;
 }
 
 /* ---- looking ---- */

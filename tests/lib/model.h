@@ -40,6 +40,9 @@ void model_end(struct model *m, uint32_t number, bool ok, bool fua);
 uint64_t model_flush_begin(struct model *m);
 void model_flush_end(struct model *m, uint64_t flush, bool ok);
 
+/* The process is killed: what had ended is as good as durable, and what ends from here on may be there or not. */
+void model_kill(struct model *m);
+
 /*
  * May these bytes be read?  0, or -1 with a line on stderr that says which sector holds what, and what it might.
  * A read is allowed what was live at any time from model_read_begin on.

@@ -36,6 +36,8 @@ struct simdisk {
 	uint64_t count, fail_at, cut_at;
 	enum simdisk_fault fail_kind;
 	bool failed, cut, no_punch, no_zero_range;
+	void (*on_cut)(void *arg);
+	void *on_cut_arg;
 };
 
 /* ---- sets of files ---- */
@@ -231,6 +233,10 @@ static int64_t fail(struct simdisk *sim, const struct sim_pending *p)
 static void cut_power(struct simdisk *sim)
 {
 	sim->cut = true;
+	if (sim->on_cut)
+		sim->on_cut(sim->on_cut_arg);
+	for (unsigned i = 0; i < sim->files.nr; i++)
+		sim->files.file[i]->in_flight = sim->files.file[i]->nr_ops;
 	for (unsigned i = 0; i < sim->nr_pending; i++) {
 		const struct td_io *io = sim->pending[i].io;
 		struct sim_file *f = sim->pending[i].file;
@@ -391,6 +397,12 @@ bool simdisk_is_cut(const struct simdisk *sim)
 	return sim->cut;
 }
 
+void simdisk_on_cut(struct simdisk *sim, void (*fn)(void *arg), void *arg)
+{
+	sim->on_cut = fn;
+	sim->on_cut_arg = arg;
+}
+
 /* ---- states ---- */
 
 struct simdisk_state *simdisk_crash(struct simdisk *sim)
@@ -466,6 +478,7 @@ static bool survives(struct survival *s)
 		return test_random(&s->random) & 1;
 	case SIMDISK_LOSE_NONE:
 	case SIMDISK_LOSE_PIECES:
+	case SIMDISK_KILL:
 		break;
 	}
 	return true;
@@ -478,13 +491,18 @@ static bool piece_survives(void *arg)
 	return test_random(&s->random) & 1;
 }
 
+static bool torn(const struct survival *s, const struct sim_file *f, uint64_t i)
+{
+	return s->how == SIMDISK_LOSE_PIECES || (s->how == SIMDISK_KILL && i >= f->in_flight);
+}
+
 static struct sim_content make_content(const struct sim_file *f, struct survival *s)
 {
 	struct sim_content c = sim_content_copy(&f->durable);
 
 	for (uint64_t i = 0; i < f->nr_ops; i++, s->number++)
 		if (survives(s))
-			sim_op_apply(&c, f->op[i], s->how == SIMDISK_LOSE_PIECES ? piece_survives : NULL, s);
+			sim_op_apply(&c, f->op[i], torn(s, f, i) ? piece_survives : NULL, s);
 	return c;
 }
 

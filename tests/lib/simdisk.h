@@ -71,6 +71,9 @@ bool simdisk_failed(const struct simdisk *sim);
 void simdisk_cut(struct simdisk *sim, uint64_t n);
 bool simdisk_is_cut(const struct simdisk *sim);
 
+/* fn(arg) is called at the moment of the cut; NULL: nothing is. */
+void simdisk_on_cut(struct simdisk *sim, void (*fn)(void *arg), void *arg);
+
 /* ---- states: snapshots of all files ---- */
 
 /* All files as they are now, everything durable: to start each run of a loop from the same place. */
@@ -93,6 +96,7 @@ enum simdisk_lost {
 	SIMDISK_KEEP_ONE,    /* none but operation number arg % operations */
 	SIMDISK_LOSE_OPS,    /* random whole operations; arg: seed */
 	SIMDISK_LOSE_PIECES, /* random pieces: writes are torn; arg: seed */
+	SIMDISK_KILL,        /* of what was in flight, random pieces; all else is there: no power cut, a kill */
 };
 
 /* How many unflushed operations there are: the range of arg for LOSE_ONE and KEEP_ONE. */

@@ -32,7 +32,8 @@ struct sim_file {
 	struct sim_content durable;
 	struct sim_op **op; /* since then */
 	uint64_t nr_ops, max_ops;
-	uint64_t gone; /* operations that were made durable: op[i] is number gone + i of this file */
+	uint64_t in_flight; /* from here on, operations that had not taken effect when the power was cut */
+	uint64_t gone;      /* operations that were made durable: op[i] is number gone + i of this file */
 };
 
 void *sim_alloc(size_t len); /* zeroed; ends the program if there is none */

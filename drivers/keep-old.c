@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Reading what a killed process left (keep.h).  The file may be cut short or hold anything: it is read, never mapped,
+ * every number in it is checked before it is used, and memory is taken only for what the file really holds.
+ */
+#include "keep-file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct old_area {
+	struct keep_area a;
+	uint8_t *states; /* used * stride */
+};
+
+struct td_keep_old {
+	int fd;
+	char *path;
+	uint64_t size, held; /* bytes of the file, and those that are not holes */
+	struct keep_areas areas;
+	struct old_area area[TD_KEEP_KINDS];
+};
+
+#define WAYS_OUT                                                                                             \
+	"remove it to give up the writes that it holds (or open the image with the option adopt=off, which " \
+	"does)"
+
+static int read_at(const struct td_keep_old *o, uint64_t at, void *buf, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = pread(o->fd, buf, len, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EUCLEAN;
+		buf = (uint8_t *)buf + n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* ---- whose is it ---- */
+
+enum verdict { MINE, USELESS, FOREIGN };
+
+static enum verdict judge(const struct keep_head *h, const struct keep_id *id, const struct td_keep_tag *tag)
+{
+	char boot[40];
+
+	if (h->magic != KEEP_MAGIC || h->version != KEEP_VERSION || h->size != sizeof(*h) ||
+	    h->sum != keep_head_sum(h))
+		return FOREIGN;
+	if (h->id.dev != id->dev || h->id.ino != id->ino)
+		return FOREIGN;
+	keep_boot_id(boot);
+	if (memcmp(boot, h->boot, sizeof(boot)) != 0)
+		return USELESS;
+	/* The image it was made for is gone: another file has got its number. */
+	if (h->id.born_s != id->born_s || h->id.born_ns != id->born_ns)
+		return USELESS;
+	return memcmp(tag, &h->tag, sizeof(*tag)) == 0 ? MINE : FOREIGN;
+}
+
+/* ---- areas ---- */
+
+static bool area_ok(const struct td_keep_old *o, const struct keep_area *a)
+{
+	uint64_t states, bytes;
+
+	if (a->unit < TD_KEEP_SECTOR || a->unit > KEEP_PAGE || a->unit % TD_KEEP_SECTOR ||
+	    a->stride != keep_stride(a->unit / TD_KEEP_SECTOR) || a->used > a->nr ||
+	    a->nr > KEEP_AREA_MAX / a->unit)
+		return false;
+	states = a->used * a->stride;
+	bytes = a->used * a->unit;
+	return td_in_range(a->states_at, states, o->size) && td_in_range(a->bytes_at, bytes, o->size) &&
+	       states + bytes <= o->held;
+}
+
+static int load_area(struct td_keep_old *o, unsigned kind)
+{
+	struct old_area *to = &o->area[kind];
+	const struct keep_area *a;
+
+	if (o->areas.which[kind] > 1)
+		return -EUCLEAN;
+	a = &o->areas.area[kind][o->areas.which[kind]];
+	if (a->used == 0)
+		return 0;
+	if (!area_ok(o, a))
+		return -EUCLEAN;
+	to->states = malloc(a->used * a->stride);
+	if (!to->states)
+		return -ENOMEM;
+	to->a = *a;
+	return read_at(o, a->states_at, to->states, a->used * a->stride);
+}
+
+static int load(struct td_keep_old *o, const struct keep_id *id, const struct td_keep_tag *tag,
+		enum verdict *ret_verdict)
+{
+	struct keep_head h;
+	struct stat st;
+	int r;
+
+	if (fstat(o->fd, &st) < 0)
+		return -errno;
+	o->size = (uint64_t)st.st_size;
+	o->held = (uint64_t)st.st_blocks * 512;
+	r = read_at(o, 0, &h, sizeof(h));
+	if (r < 0)
+		return r;
+	*ret_verdict = judge(&h, id, tag);
+	if (*ret_verdict == FOREIGN)
+		return -EUCLEAN;
+	if (*ret_verdict == MINE)
+		r = read_at(o, KEEP_PAGE, &o->areas, sizeof(o->areas));
+	for (unsigned kind = 0; r == 0 && *ret_verdict == MINE && kind < TD_KEEP_KINDS; kind++)
+		r = load_area(o, kind);
+	return r;
+}
+
+/* ---- finding it ---- */
+
+static int refuse(const char *path, int r, struct td_err *ret_err)
+{
+	if (r == -EBUSY)
+		return td_err_set(ret_err, r, "another tapdisk has it open for writing: it holds %s", path);
+	if (r == -EUCLEAN)
+		return td_err_set(
+			ret_err, r,
+			"%s is not, or not wholly, what a killed tapdisk left for this image: " WAYS_OUT,
+			path);
+	if (r == -EPERM || r == -ELOOP)
+		return td_err_set(
+			ret_err, -EPERM,
+			"%s has to be a file of this user that nobody else may read or write: " WAYS_OUT,
+			path);
+	return td_err_set(ret_err, r, "cannot read %s, which a killed tapdisk left: %s", path, strerror(-r));
+}
+
+static int find_at(struct td_keep_old *o, const struct td_image *im, const struct keep_id *id,
+		   const struct td_keep_tag *tag, enum verdict *ret_verdict)
+{
+	int r = keep_open(o->path, !im->read_only, &o->fd);
+
+	return r < 0 ? r : load(o, id, tag, ret_verdict);
+}
+
+int td_keep_find(struct td_image *im, const struct td_keep_tag *tag, struct td_keep_old **ret,
+		 struct td_err *ret_err)
+{
+	enum verdict verdict = USELESS;
+	struct td_keep_old *o;
+	struct keep_id id;
+	char *path;
+	int r = keep_where(im, &path, &id);
+
+	*ret = NULL;
+	if (r < 0 || !path)
+		return r < 0 ? td_err_set(ret_err, r, "no memory for a path") : 0;
+	o = calloc(1, sizeof(*o));
+	if (!o) {
+		free(path);
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	}
+	o->fd = -1;
+	o->path = path;
+	r = find_at(o, im, &id, tag, &verdict);
+	if (r == 0 && verdict == MINE) {
+		*ret = o;
+		return 0;
+	}
+	/* Whoever only reads shares an image with its writer at his own wish (lock=off). */
+	if (r == -ENOENT || (r == -EBUSY && im->read_only))
+		r = 0;
+	else if (r < 0)
+		r = refuse(path, r, ret_err);
+	td_keep_old_free(o, r == 0 && o->fd >= 0 && !im->read_only);
+	return r;
+}
+
+void td_keep_old_free(struct td_keep_old *o, bool remove)
+{
+	if (!o)
+		return;
+	if (remove)
+		(void)unlink(o->path);
+	if (o->fd >= 0)
+		(void)close(o->fd);
+	for (unsigned i = 0; i < TD_KEEP_KINDS; i++)
+		free(o->area[i].states);
+	free(o->path);
+	free(o);
+}
+
+int td_keep_forget(struct td_image *im, struct td_err *ret_err)
+{
+	td_cleanup(free) char *path = NULL;
+	struct keep_id id;
+	int fd = -1, r = keep_where(im, &path, &id);
+
+	if (r < 0 || !path)
+		return r < 0 ? td_err_set(ret_err, r, "no memory for a path") : 0;
+	r = keep_open(path, true, &fd);
+	if (r == -ENOENT)
+		return 0;
+	if (r == -EBUSY)
+		return refuse(path, r, ret_err);
+	if (unlink(path) < 0)
+		r = td_err_set(ret_err, -errno, "cannot remove %s: %m", path);
+	else
+		r = 0;
+	if (fd >= 0)
+		(void)close(fd);
+	return r;
+}
+
+/* ---- looking into it ---- */
+
+const char *td_keep_old_path(const struct td_keep_old *o)
+{
+	return o->path;
+}
+
+uint64_t td_keep_old_nr(const struct td_keep_old *o, unsigned kind)
+{
+	return o->area[kind].a.used;
+}
+
+size_t td_keep_old_unit_size(const struct td_keep_old *o, unsigned kind)
+{
+	return o->area[kind].a.unit;
+}
+
+const struct td_keep_unit *td_keep_old_unit(const struct td_keep_old *o, unsigned kind, uint64_t i)
+{
+	const struct old_area *a = &o->area[kind];
+
+	return (const struct td_keep_unit *)(const void *)(a->states + i * a->a.stride);
+}
+
+int td_keep_old_bytes(const struct td_keep_old *o, unsigned kind, uint64_t i, void *ret_bytes)
+{
+	const struct keep_area *a = &o->area[kind].a;
+
+	return read_at(o, a->bytes_at + i * a->unit, ret_bytes, a->unit);
+}

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Adopting what a killed process left (blktap/keep.h): metadata of writes that it had answered, not yet in the image.
+ *
+ * Everything dirty is compared with the image before anything is written.  A sector of the image has to be what the
+ * other process last read or wrote there, what it was just writing, or what it is to become; anything else was written
+ * by somebody else since, whose tables and ours cannot both be right.  Then the image is refused: to go on without the
+ * file would lose what a guest was told is written, and that is for a person to decide (adopt=off).
+ *
+ * Then it is written in the order of a commit, so that a crash meanwhile is one in a commit, and a kill finds the file
+ * still there.  What the other process had dropped and not given back yet leaks.
+ *
+ * A slice that no table names is left out: it was made for a table that had not got its entry when the kill came.
+ */
+#include "qcow2-int.h"
+
+struct adopt {
+	struct qcow2 *q;
+	const struct td_keep_old *old;
+	uint8_t *want, *have;         /* a unit each */
+	struct qcow2_set blocks, l2s; /* clusters: refcount blocks, L2 tables of ours */
+};
+
+typedef int unit_fn(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u);
+
+/* For each dirty unit of a kind. */
+static int each_dirty(struct adopt *a, unsigned kind, unit_fn *fn)
+{
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < td_keep_old_nr(a->old, kind); i++) {
+		const struct td_keep_unit *u = td_keep_old_unit(a->old, kind, i);
+
+		if (u->state & TD_KEEP_DIRTY)
+			r = fn(a, kind, i, u);
+	}
+	return r;
+}
+
+static struct qcow2_table *table_of(struct qcow2 *q, unsigned kind)
+{
+	if (kind == QCOW2_KEEP_L1)
+		return &q->l1;
+	return kind == QCOW2_KEEP_REFTABLE ? &q->reftable : NULL;
+}
+
+static size_t unit_size(struct qcow2 *q, unsigned kind)
+{
+	return table_of(q, kind) ? QCOW2_SECTOR : q->l2.slice_size;
+}
+
+/* ---- is the image as it was left? ---- */
+
+/* What the image holds there, as the other process saw it: a table's last sector is filled up with zeros. */
+static int load_have(struct adopt *a, unsigned kind, uint64_t off)
+{
+	const struct qcow2_table *t = table_of(a->q, kind);
+	int r;
+
+	if (off % unit_size(a->q, kind))
+		return -ESTALE;
+	if (!t) {
+		r = td_image_pread(a->q->child, off, a->have, a->q->l2.slice_size, TD_EXACT);
+		return r == -EUCLEAN || r == -EINVAL ? -ESTALE : r;
+	}
+	if (off < t->host_off || !td_in_range(off - t->host_off, QCOW2_SECTOR, t->bytes))
+		return -ESTALE;
+	memcpy(a->have, t->raw + (off - t->host_off), QCOW2_SECTOR);
+	return 0;
+}
+
+static bool sector_known(const struct adopt *a, const struct td_keep_unit *u, unsigned i, unsigned sectors)
+{
+	const uint8_t *have = a->have + (size_t)i * QCOW2_SECTOR, *want = a->want + (size_t)i * QCOW2_SECTOR;
+	unsigned disk = u->state & TD_KEEP_SECOND ? sectors : 0;
+	uint32_t sum = td_keep_sum(have);
+
+	if (u->sum[disk + i] == sum || memcmp(have, want, QCOW2_SECTOR) == 0)
+		return true;
+	return (u->state & TD_KEEP_WRITING) && u->sum[sectors - disk + i] == sum;
+}
+
+static int verify(struct adopt *a, unsigned kind, uint64_t nr, const struct td_keep_unit *u)
+{
+	unsigned sectors = (unsigned)(unit_size(a->q, kind) / QCOW2_SECTOR);
+	int r = td_keep_old_bytes(a->old, kind, nr, a->want);
+
+	if (r == 0)
+		r = load_have(a, kind, u->off);
+	for (unsigned i = 0; r == 0 && !(u->state & TD_KEEP_UNSURE) && i < sectors; i++)
+		r = sector_known(a, u, i, sectors) ? 0 : -ESTALE;
+	return r;
+}
+
+static int count_one(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u)
+{
+	(void)a;
+	(void)kind;
+	(void)i;
+	(void)u;
+	return 1;
+}
+
+static bool anything_dirty(struct adopt *a)
+{
+	for (unsigned kind = 0; kind < TD_KEEP_KINDS; kind++)
+		if (each_dirty(a, kind, count_one) > 0)
+			return true;
+	return false;
+}
+
+static int overlay(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u)
+{
+	struct qcow2_table *t = table_of(a->q, kind);
+
+	return td_keep_old_bytes(a->old, kind, i, t->raw + (u->off - t->host_off));
+}
+
+static int verify_all(struct adopt *a)
+{
+	int r = 0;
+
+	for (unsigned kind = 0; r == 0 && kind < TD_KEEP_KINDS; kind++) {
+		if (td_keep_old_nr(a->old, kind) > 0 &&
+		    td_keep_old_unit_size(a->old, kind) != unit_size(a->q, kind))
+			return -EUCLEAN;
+		r = each_dirty(a, kind, verify);
+	}
+	if (r == 0)
+		r = each_dirty(a, QCOW2_KEEP_REFTABLE, overlay);
+	if (r == 0)
+		r = each_dirty(a, QCOW2_KEEP_L1, overlay);
+	return r;
+}
+
+static int with_buffers(struct qcow2 *q, struct adopt *ret)
+{
+	*ret = (struct adopt){ .q = q, .old = q->old };
+	ret->want = td_buf_alloc(QCOW2_SLICE_MAX);
+	ret->have = td_buf_alloc(QCOW2_SLICE_MAX);
+	return ret->want && ret->have ? 0 : -ENOMEM;
+}
+
+static void adopt_done(struct adopt *a)
+{
+	if (a->want)
+		td_buf_free(a->want, QCOW2_SLICE_MAX);
+	if (a->have)
+		td_buf_free(a->have, QCOW2_SLICE_MAX);
+	qcow2_set_done(&a->blocks);
+	qcow2_set_done(&a->l2s);
+}
+
+static int adopt_error(const struct qcow2 *q, int r, struct td_err *ret_err)
+{
+	const char *path = td_keep_old_path(q->old);
+
+	if (r == -ESTALE)
+		return td_err_set(
+			ret_err, r,
+			"%s holds writes that a killed tapdisk had answered, but another program has "
+			"changed the image since: the option adopt=off gives them up (copy the image first)",
+			path);
+	if (r == -EUCLEAN)
+		return td_err_set(
+			ret_err, r,
+			"%s, which a killed tapdisk left, is damaged: the option adopt=off gives up the "
+			"writes that it holds",
+			path);
+	return td_err_set(ret_err, r, "cannot compare the image with %s, which a killed tapdisk left: %s",
+			  path, strerror(-r));
+}
+
+static int look(struct qcow2 *q, struct td_err *ret_err)
+{
+	struct adopt a;
+	int r = with_buffers(q, &a);
+
+	if (r == 0 && !anything_dirty(&a)) {
+		td_keep_old_free(q->old, !q->im->read_only);
+		q->old = NULL;
+	} else if (r == 0 && q->im->read_only) {
+		r = td_err_set(
+			ret_err, -EBUSY,
+			"%s holds writes that a killed tapdisk had answered: open it writable once, which "
+			"puts them into the image, or without them by the option adopt=off",
+			td_keep_old_path(q->old));
+	} else if (r == 0) {
+		r = verify_all(&a);
+		if (r < 0)
+			adopt_error(q, r, ret_err);
+	} else {
+		td_err_set(ret_err, r, "no memory");
+	}
+	adopt_done(&a);
+	return r;
+}
+
+int qcow2_adopt_look(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct td_keep_tag tag = qcow2_keep_tag(q);
+	bool adopt = true;
+	int r = td_opts_bool(opts, "adopt", &adopt, ret_err);
+
+	/* Whoever looks at a disk in use sees what is in the image. */
+	if (r < 0 || (q->im->flags & TD_OPEN_NO_LOCK))
+		return r;
+	if (!adopt)
+		return q->im->read_only ? 0 : td_keep_forget(q->im, ret_err);
+	r = td_keep_find(q->im, &tag, &q->old, ret_err);
+	return r == 0 && q->old ? look(q, ret_err) : r;
+}
+
+/* ---- writing it ---- */
+
+static int note_tables(struct adopt *a)
+{
+	struct qcow2 *q = a->q;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < q->reftable.nr; i++) {
+		struct qcow2_reftable_entry e;
+
+		if (qcow2_reftable_decode(&q->g, qcow2_table_get(&q->reftable, i), &e) == 0 && e.present)
+			r = qcow2_set_add(&a->blocks, e.host_off >> q->g.cluster_bits);
+	}
+	for (size_t i = 0; r >= 0 && i < q->l1.nr; i++) {
+		struct qcow2_l1e e;
+
+		if (qcow2_l1e_decode(&q->g, qcow2_table_get(&q->l1, i), &e) == 0 && e.present && e.copied)
+			r = qcow2_set_add(&a->l2s, e.host_off >> q->g.cluster_bits);
+	}
+	return TD_MIN(r, 0);
+}
+
+static bool has_place(const struct adopt *a, unsigned kind, uint64_t off)
+{
+	uint64_t cluster = off >> a->q->g.cluster_bits;
+
+	if (kind == QCOW2_KEEP_REFS)
+		return qcow2_set_has(&a->blocks, cluster);
+	return kind != QCOW2_KEEP_L2 || qcow2_set_has(&a->l2s, cluster);
+}
+
+static int write_unit(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u)
+{
+	int r;
+
+	if (!has_place(a, kind, u->off))
+		return 0;
+	r = td_keep_old_bytes(a->old, kind, i, a->want);
+	return r < 0 ? r : td_image_pwrite(a->q->child, u->off, a->want, unit_size(a->q, kind), 0);
+}
+
+/* The cluster that a new entry names; 0: none. */
+static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, uint64_t *ret)
+{
+	struct qcow2_l1e l1e = { 0 };
+	struct qcow2_l2e l2e = { 0 };
+	int r;
+
+	*ret = 0;
+	if (kind == QCOW2_KEEP_L1) {
+		r = qcow2_l1e_decode(&q->g, raw, &l1e);
+		*ret = l1e.host_off >> q->g.cluster_bits;
+		return r;
+	}
+	r = qcow2_l2e_decode(&q->g, q->h.version, raw, &l2e);
+	if (r < 0 || (l2e.kind != QCOW2_DATA && l2e.kind != QCOW2_ZERO_ALLOC))
+		return r;
+	*ret = l2e.host_off >> q->g.cluster_bits;
+	return qcow2_overlap_data_ok(q, l2e.host_off, q->g.cluster_size) ? 0 : -ESTALE;
+}
+
+/*
+ * Does what is going to be named count?  Not if another program took it for a leak and gave it back.  The refcounts
+ * are on the disk by now.
+ */
+static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct td_keep_unit *u)
+{
+	struct qcow2 *q = a->q;
+	size_t len = unit_size(q, kind);
+	uint64_t cluster, count;
+	int r;
+
+	if (!has_place(a, kind, u->off))
+		return 0;
+	r = td_keep_old_bytes(a->old, kind, nr, a->want);
+	if (r == 0)
+		r = td_image_pread(q->child, u->off, a->have, len, 0);
+	for (size_t i = 0; r == 0 && i < len; i += sizeof(uint64_t)) {
+		if (memcmp(a->have + i, a->want + i, sizeof(uint64_t)) == 0)
+			continue;
+		r = named_by(q, kind, td_get_be64(a->want + i), &cluster);
+		if (r == 0 && cluster != 0)
+			r = qcow2_refs_get(q, cluster, &count);
+		if (r == 0 && cluster != 0 && count == 0)
+			r = -ESTALE;
+	}
+	return r;
+}
+
+static int check_counts(struct adopt *a)
+{
+	int r;
+
+	td_mutex_lock(&a->q->alloc_lock);
+	r = each_dirty(a, QCOW2_KEEP_L2, check_unit);
+	if (r == 0)
+		r = each_dirty(a, QCOW2_KEEP_L1, check_unit);
+	td_mutex_unlock(&a->q->alloc_lock);
+	/* Slices from now on have their memory where it is kept. */
+	qcow2_cache_empty(&a->q->refs);
+	return r;
+}
+
+static int write_all(struct adopt *a)
+{
+	static const unsigned order[] = { QCOW2_KEEP_REFS, QCOW2_KEEP_REFTABLE, QCOW2_KEEP_L2,
+					  QCOW2_KEEP_L1 };
+	int r = note_tables(a);
+
+	/* The first barrier is for the data, which nobody may have flushed. */
+	for (unsigned i = 0; r == 0 && i < TD_NELEMS(order); i++) {
+		r = td_image_flush(a->q->child);
+		if (r == 0 && order[i] == QCOW2_KEEP_L2)
+			r = check_counts(a);
+		if (r == 0)
+			r = each_dirty(a, order[i], write_unit);
+	}
+	return r < 0 ? r : td_image_flush(a->q->child);
+}
+
+int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err)
+{
+	struct adopt a;
+	int r;
+
+	if (!q->old)
+		return 0;
+	r = with_buffers(q, &a);
+	if (r == 0)
+		r = write_all(&a);
+	if (r == -ESTALE)
+		adopt_error(q, r, ret_err);
+	else if (r < 0)
+		td_err_set(ret_err, r, "cannot put what a killed tapdisk left in %s into the image: %s",
+			   td_keep_old_path(q->old), strerror(-r));
+	adopt_done(&a);
+	if (r == 0) {
+		td_keep_old_free(q->old, true);
+		q->old = NULL;
+	}
+	return r;
+}
+
+void qcow2_adopt_done(struct qcow2 *q)
+{
+	td_keep_old_free(q->old, false);
+	q->old = NULL;
+}

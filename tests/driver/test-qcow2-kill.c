@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The process is killed before operation n, for every n: what it had answered is all there when the image is opened
+ * again, flushed or not, and the image has leaks at most.  A kill of whoever adopts what was left loses nothing either.
+ * Here the driver's memory lives on after the kill; what counts is the copy of the kept file of that moment.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "qcow2-run.h"
+
+struct kill {
+	struct run run;
+	char keep[128], saved[128]; /* the file; and a copy of it as it was at the kill */
+	bool has_saved;
+	unsigned adopted;
+};
+
+static void copy_file(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	static char buf[65536];
+	struct stat st;
+	off_t at = 0;
+
+	if (in < 0 || out < 0 || fstat(in, &st) < 0 || ftruncate(out, st.st_size) < 0)
+		abort();
+	while ((at = lseek(in, at, SEEK_DATA)) >= 0) {
+		off_t end = lseek(in, at, SEEK_HOLE);
+
+		for (ssize_t n; at < end; at += n) {
+			n = pread(in, buf, TD_MIN(sizeof(buf), (size_t)(end - at)), at);
+			if (n <= 0 || pwrite(out, buf, (size_t)n, at) != n)
+				abort();
+		}
+	}
+	(void)close(in);
+	(void)close(out);
+}
+
+static void at_the_kill(void *arg)
+{
+	struct kill *k = arg;
+
+	model_kill(k->run.model);
+	k->has_saved = access(k->keep, F_OK) == 0;
+	if (k->has_saved)
+		copy_file(k->keep, k->saved);
+}
+
+/* What the next process finds: the files, and what was kept. */
+static void put(struct kill *k, const struct simdisk_state *state, uint64_t seed, const char *saved)
+{
+	simdisk_make(k->run.sim, state, SIMDISK_KILL, seed);
+	(void)unlink(k->keep);
+	if (saved)
+		copy_file(saved, k->keep);
+}
+
+static void look_at_one(struct kill *k)
+{
+	bool had = access(k->keep, F_OK) == 0;
+
+	assert_int_equal(run_fsck(&k->run), 0);
+	assert_int_equal(testenv_run(&k->run.t, run_look, &k->run), 0);
+	assert_int_equal(run_fsck(&k->run), 0);
+	assert_int_not_equal(access(k->keep, F_OK), 0);
+	k->adopted += had;
+}
+
+/* Who adopts it is killed too, at some operation; then the next one. */
+static void kill_the_heir(struct kill *k, const struct simdisk_state *first, uint64_t n, uint64_t seed)
+{
+	char one[160];
+	bool had = k->has_saved;
+	struct simdisk_state *second;
+
+	(void)snprintf(one, sizeof(one), "%s/one", k->run.t.dir);
+	if (had)
+		copy_file(k->saved, one);
+	put(k, first, seed, had ? one : NULL);
+	simdisk_start(k->run.sim, seed);
+	simdisk_cut(k->run.sim, n);
+	td_ignore(testenv_run(&k->run.t, run_look, &k->run));
+	if (simdisk_is_cut(k->run.sim)) {
+		second = simdisk_crash(k->run.sim);
+		put(k, second, seed + 1, k->has_saved ? k->saved : NULL);
+		simdisk_state_free(second);
+		look_at_one(k);
+	}
+	k->has_saved = had;
+	if (had)
+		copy_file(one, k->saved);
+}
+
+static bool kill_point(struct kill *k, uint64_t n)
+{
+	struct run *run = &k->run;
+	struct simdisk_state *state;
+	uint64_t seed = run->seed * 1000 + n;
+
+	(void)unlink(k->keep);
+	run_begin(run);
+	simdisk_cut(run->sim, n);
+	if (seed % 3 == 0) /* and something else goes wrong before */
+		simdisk_fail(run->sim, 1 + seed / 3 % n, seed / 8 % SIMDISK_FAULTS);
+	assert_int_equal(testenv_run(&run->t, run_workload, run), 0);
+	if (!simdisk_is_cut(run->sim)) /* it did not come so far: by itself, or because it failed earlier */
+		return simdisk_failed(run->sim);
+	simdisk_fail(run->sim, 0, SIMDISK_EIO);
+	state = simdisk_crash(run->sim);
+	if (getenv("TEST_SAY"))
+		(void)fprintf(stderr, "%s: seed %llu, killed at %llu\n", run->v->name,
+			      (unsigned long long)run->seed, (unsigned long long)n);
+	for (unsigned i = 0; i < 2; i++) {
+		put(k, state, seed + i * 7, k->has_saved ? k->saved : NULL);
+		look_at_one(k);
+	}
+	kill_the_heir(k, state, 1 + seed % 16, seed);
+	simdisk_state_free(state);
+	return true;
+}
+
+static bool kill_setup(struct kill *k, const struct variant *v, uint64_t seed)
+{
+	struct stat st;
+
+	*k = (struct kill){ 0 };
+	if (!run_setup(&k->run, v, seed))
+		return false;
+	assert_int_equal(stat(k->run.path, &st), 0);
+	(void)snprintf(k->keep, sizeof(k->keep), "%s/keep%llx.%llx", k->run.t.dir,
+		       (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	(void)snprintf(k->saved, sizeof(k->saved), "%s/saved", k->run.t.dir);
+	k->run.t.env.keep_dir = k->run.t.dir;
+	k->run.resizes = seed % 2;
+	simdisk_on_cut(k->run.sim, at_the_kill, k);
+	return true;
+}
+
+static void a_kill_at_any_operation_loses_nothing_that_was_answered(void **state)
+{
+	uint64_t seed = test_seed();
+	unsigned rounds = test_count("TEST_ROUNDS", 1), stride = test_count("TEST_STRIDE", 5);
+
+	(void)state;
+	for (unsigned i = 0; i < rounds * nr_variants; i++) {
+		struct kill k;
+		unsigned points = 0;
+
+		if (!kill_setup(&k, &variants[i % nr_variants], seed + i))
+			continue;
+		for (uint64_t n = 1 + k.run.seed % stride; kill_point(&k, n); n += stride)
+			points++;
+		printf("# %s: %u kills, %u times something was adopted\n", k.run.v->name, points, k.adopted);
+		assert_true(k.adopted > 0);
+		run_teardown(&k.run);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_kill_at_any_operation_loses_nothing_that_was_answered),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
