@@ -34,6 +34,7 @@ struct blktap_options {
 	enum blktap_abi abi;   /* the ring's layout; it makes no difference to what follows */
 	uint64_t buffer_bytes; /* for blktap_alloc; 0: 64 MiB.  Memory is taken when it is touched. */
 	unsigned timeout_ms;   /* for the handshake; 0: 10 seconds */
+	unsigned spin_us; /* blktap_reap looks for an answer so long before it sleeps; 0: it sleeps at once */
 };
 
 /* The disk, and the connection. */

@@ -41,6 +41,7 @@ struct blktap {
 	uint32_t features;           /* both sides' */
 	enum td_blkif_abi abi;
 	unsigned order, nr_queues;
+	uint64_t spin_ns;
 	struct client_queue queue[RINGWIRE_MAX_QUEUES];
 
 	/* memory.c */
@@ -71,6 +72,7 @@ int client_recv(struct blktap *b, void *msg, size_t size, uint64_t deadline_ms, 
 void client_control_event(struct blktap *b); /* the socket may have something */
 int client_fail(struct blktap *b, int error, const char *sentence);
 uint64_t client_now_ms(void);
+uint64_t client_now_ns(void);
 
 /* queue.c */
 int client_queue_new(struct blktap *b, unsigned i, int kick_fd, int call_fd);

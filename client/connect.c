@@ -205,6 +205,7 @@ int blktap_connect(const char *address, const struct blktap_options *options, st
 		return complain(&c, -ENOMEM, "no memory");
 	memset(b, 0, sizeof(*b));
 	b->sock = -1;
+	b->spin_ns = o.spin_us * UINT64_C(1000);
 	for (unsigned i = 0; i < RINGWIRE_MAX_QUEUES; i++)
 		b->queue[i].kick_fd = b->queue[i].call_fd = -1;
 	pthread_mutex_init(&b->memory_lock, NULL);

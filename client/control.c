@@ -12,12 +12,17 @@
 #include <time.h>
 #include <unistd.h>
 
+uint64_t client_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 uint64_t client_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return client_now_ns() / 1000000;
 }
 
 int client_send_fd(struct blktap *b, const void *msg, size_t len, int fd)

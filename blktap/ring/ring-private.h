@@ -182,6 +182,7 @@ struct ring {
 	const char *failed;
 
 	/* polling */
+	unsigned take_max;
 	uint64_t poll_max_ns, poll_ns; /* 0: do not */
 	uint64_t active_ns, slept_ns;  /* the last time there was something to do; that we armed */
 	bool polling, woken;

@@ -102,6 +102,7 @@ int shm_queue_start(struct shm_conn *c, unsigned i, const struct ringwire_connec
 		.order = m->order,
 		.shared = shm_memory_at(&c->mem, m->ring_page[i], 1u << m->order),
 		.port = &q->port,
+		.take_max = SHM_TAKE_MAX,
 		.poll_us = SHM_POLL_US,
 		.stopped = ring_stopped,
 		.owner = q,

@@ -22,7 +22,15 @@
 #define SHM_MAX_SERVED   8  /* connections with rings */
 #define SHM_MAX_HALF     32 /* in the handshake; for one more the oldest has to go */
 #define SHM_HANDSHAKE_NS (10ull * 1000000000)
-#define SHM_POLL_US      0
+
+/*
+ * A client is a process on another processor: with a few requests a turn it works on the first answers while we are at
+ * the next requests, and neither waits for the other; and looking at the ring for as long as a wake-up would take saves
+ * that.  4 KiB random reads of a raw file on tmpfs, two idle processors: at depth 32 from 223,000 a second at 3.1 us of
+ * our processor time to 355,000 at 2.8, at depth 1 from 19,000 at 21 us to 55,000 at 18.
+ */
+#define SHM_TAKE_MAX 8
+#define SHM_POLL_US  100
 
 struct shm_memory {
 	uint8_t *base; /* NULL: none */

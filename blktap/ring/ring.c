@@ -114,8 +114,8 @@ static unsigned take_waiting(struct ring *r)
 }
 
 /*
- * All that is there.  No honest guest is more than a ring ahead of the answers it can see, and none goes back; either
- * would be a distance that does not fit.
+ * All that is there, or as much of it as a turn may take.  No honest guest is more than a ring ahead of the answers it
+ * can see, and none goes back; either would be a distance that does not fit.
  */
 static unsigned take(struct ring *r)
 {
@@ -129,7 +129,7 @@ static unsigned take(struct ring *r)
 		stop_failed(r, "the guest's producer index is not within the ring");
 		return nr;
 	}
-	for (; ready > 0 && !r->barrier; ready--, nr++)
+	for (ready = TD_MIN(ready, r->take_max); ready > 0 && !r->barrier; ready--, nr++)
 		take_one(r);
 	in_flight = (unsigned)(r->taken - r->answered);
 	r->stats.max_in_flight = TD_MAX(r->stats.max_in_flight, in_flight);
@@ -331,6 +331,7 @@ int ring_new(struct td_loop *loop, struct td_vbd *vbd, const struct ring_setup *
 	r->stopped = setup->stopped;
 	r->owner = setup->owner;
 	r->export = setup->export;
+	r->take_max = setup->take_max > 0 ? setup->take_max : r->nr_slots;
 	r->poll_max_ns = setup->poll_us * UINT64_C(1000);
 	STAILQ_INIT(&r->free);
 	STAILQ_INIT(&r->waiting);

@@ -56,6 +56,7 @@ struct ring_setup {
 	void *shared;   /* mapped by the transport, which unmaps it after ring_free */
 	struct ring_port *port;
 	unsigned persistent; /* pages that may stay mapped between requests; 0: none */
+	unsigned take_max;   /* requests taken in a turn; 0: all that are there */
 	unsigned poll_us;    /* at most so long looking at the ring after work before sleeping; 0: never */
 	struct ring_journal *journal; /* NULL: nothing outlives us; else it says where to go on */
 	/* The ring stopped by itself (a protocol violation).  From the hook; free it later, not from inside. */

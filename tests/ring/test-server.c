@@ -70,6 +70,27 @@ static void a_batch_is_one_of_everything(void **state)
 	guest_close(g);
 }
 
+/* The answers of the first turns are there while the rest is served; a guest that asks once is still rung for once. */
+static void a_turn_takes_no_more_than_it_may(void **state)
+{
+	struct guest *g = guest_new(TD_BLKIF_X86_64, 0);
+	const struct ring_stats *s;
+
+	(void)state;
+	g->setup.take_max = 8;
+	guest_serve(g, "ram(size=8M):");
+	guest_turn(g, 1);
+	s = ring_stats(g->ring);
+	put_reads(g, 30);
+	assert_true(guest_push(g));
+	guest_turn(g, 20);
+	assert_int_equal(s->batches, 4);
+	assert_int_equal(s->max_in_flight, 8);
+	assert_int_equal(g->port.notifies, 1);
+	reap_all(g, 30, TD_BLKIF_OKAY);
+	guest_close(g);
+}
+
 /* While the server is at work the guest need not ring; before it sleeps it asks for the bell again. */
 static void the_guest_rings_only_a_sleeping_server(void **state)
 {
@@ -528,6 +549,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SAYS("32 requests are one batch, one kick, one bell", a_batch_is_one_of_everything),
+		SAYS("a turn takes no more than it may", a_turn_takes_no_more_than_it_may),
 		SAYS("the guest rings only a sleeping server", the_guest_rings_only_a_sleeping_server),
 		SAYS("the server rings only a guest that asks", the_server_rings_only_a_guest_that_asks),
 		SAYS("what comes before sleeping is seen", requests_without_a_bell_are_seen_before_sleeping),

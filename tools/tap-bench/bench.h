@@ -35,6 +35,7 @@ struct job {
 	unsigned flush_every; /* a flush after so many writes of a lane; 0: none */
 	bool verify;
 	uint64_t seed;
+	unsigned spin_us;         /* the client looks so long before it sleeps */
 	unsigned abi, ring_order; /* ring_order: BENCH_ANY_ORDER */
 	unsigned rounds;          /* of --compare-file */
 	const char *engine;

@@ -16,7 +16,7 @@
 struct args {
 	struct cli_common common;
 	const char *rw, *bs, *runtime, *size, *offset, *seed, *abi, *engine, *compare;
-	int mix, depth, queues, flush_every, ring_order, rounds;
+	int mix, depth, queues, flush_every, ring_order, rounds, spin;
 	bool verify;
 	struct job job; /* filled in by check() */
 };
@@ -41,6 +41,8 @@ static const struct cli_opt opts[] = {
 	{ 0, "seed", CLI_TEXT, offsetof(struct args, seed), "N", "of positions and stamps (default: 1)" },
 	{ 0, "abi", CLI_TEXT, offsetof(struct args, abi), "NAME", "x86_64-abi, x86_32-abi or arm-abi" },
 	{ 0, "ring-order", CLI_ID, offsetof(struct args, ring_order), "N", "a ring has 2^N pages" },
+	{ 0, "spin", CLI_ID, offsetof(struct args, spin), "MICROSECONDS",
+	  "look so long before sleeping (default: 50)" },
 	{ 0, "engine", CLI_TEXT, offsetof(struct args, engine), "NAME",
 	  "of a tapdisk that is started, and of files" },
 	{ 0, "compare-file", CLI_TEXT, offsetof(struct args, compare), "FILE",
@@ -116,6 +118,8 @@ static int check_counts(const struct args *a, struct job *job, struct td_err *er
 	if (r == 0)
 		r = check_count("ring-order", a->ring_order, BENCH_ANY_ORDER, 0, TD_BLKIF_MAX_ORDER,
 				&job->ring_order, err);
+	if (r == 0)
+		r = check_count("spin", a->spin, 50, 0, 1000000, &job->spin_us, err);
 	if (r == 0)
 		r = check_count("rounds", a->rounds, 5, 1, MAX_ROUNDS, &job->rounds, err);
 	return r;

@@ -4,7 +4,8 @@
 #include <blktap-client.h>
 #include <stdio.h>
 
-#define REAP_AT_ONCE 64
+/* Few at a time, and new requests behind them: the server gets work while the rest is looked at. */
+#define REAP_AT_ONCE 8
 
 struct ring {
 	struct target t;
@@ -22,6 +23,7 @@ static int ring_open(const char *address, const struct job *job, struct target *
 {
 	struct blktap_options o = { .size = sizeof(o),
 				    .queues = job->lanes,
+				    .spin_us = job->spin_us,
 				    .abi = (enum blktap_abi)job->abi };
 	struct ring *r = calloc(1, sizeof(*r));
 	struct blktap_info info;
