@@ -47,6 +47,8 @@ leave()
 
 if [ -z "${README_INSIDE:-}" ]; then
 	[ -d /srv ] && [ -d /mnt ] || skip "this machine has no /srv or no /mnt"
+	unshare -m --propagation private true 2>/dev/null ||
+		skip "no mount namespace of its own can be had (in a plain chroot, for one)"
 	status=0
 	README_INSIDE=1 unshare -m --propagation private bash "$0" || status=$?
 	exit "$status"
