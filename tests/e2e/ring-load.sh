@@ -58,8 +58,9 @@ for format in raw qcow2; do
 	done
 	# Direct, just indirect, and the largest; blocks that are no whole pages.
 	for bs in 512 44k 45k 64k 1M; do
-		bench --rw=rw --verify --iodepth=4 --bs=$bs --size=8M --offset=4M
-		verified 4
+		bench --rw=write --verify --iodepth=4 --bs=$bs --size=8M --offset=4M
+		bench --rw=read --verify --iodepth=4 --bs=$bs --size=8M --offset=4M
+		verified 8
 	done
 	# What a whole pass wrote is there for the next process, and for QEMU.
 	bench --rw=write --verify --bs=64k --iodepth=8
