@@ -53,7 +53,7 @@ int ring_stats_json(const struct ring *r, json_t *ret_object)
 		{ "grants_evicted", s->grants_evicted },
 		{ "grants_kept", s->persistent },
 		{ "recovered", s->recovered },
-		{ "in_flight", s->in_flight },
+		{ "in_flight", ring_in_flight(r) },
 		{ "max_in_flight", s->max_in_flight },
 	};
 	const char *failed = ring_failed(r);

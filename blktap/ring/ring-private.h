@@ -169,7 +169,7 @@ struct ring {
 
 	/* the ring */
 	enum td_blkif_abi abi;
-	unsigned nr_slots;
+	unsigned nr_slots, take_max;
 	size_t slot_size;
 	void *shared;
 	struct ring_port *port;
@@ -182,7 +182,6 @@ struct ring {
 	const char *failed;
 
 	/* polling */
-	unsigned take_max;
 	uint64_t poll_max_ns, poll_ns; /* 0: do not */
 	uint64_t active_ns, slept_ns;  /* the last time there was something to do; that we armed */
 	bool polling, woken;

@@ -160,7 +160,7 @@ int xen_queue_start(struct xen_queue *q, const struct td_xen_setup *s,
 void xen_queue_close(struct xen_queue *q, bool forget)
 {
 	/* Without a ring it was not even read. */
-	bool answered = q->ring && ring_stats(q->ring)->in_flight == 0;
+	bool answered = q->ring && ring_in_flight(q->ring) == 0;
 
 	ring_free(q->ring);
 	if (q->journal)

@@ -2,10 +2,10 @@
 /*
  * The ring: indices, batches, events.
  *
- * Everything happens in the hook, once a turn of the loop: publish what was answered, take what the guest produced,
- * and only when there was nothing of either ask for the next bell.  The vbd's hook, which calls done(), and the
- * engine's stand in front: what is taken in one turn is submitted to the kernel in one call in the next, and all that
- * the call completes is published by one store, with one bell at most.
+ * Everything happens in the hook, once a turn of the loop: publish what was answered, take what the guest produced (at
+ * most take_max), and only when there was nothing of either ask for the next bell.  The vbd's hook, which calls done(),
+ * and the engine's stand in front: what is taken in one turn is submitted to the kernel in one call in the next, and all
+ * that the call completes is published by one store, with one bell at most.
  *
  * The guest rings its bell when its index passes req_event.  While we are at work that stays behind, so the guest is
  * quiet; before sleeping it is set to the next index, and then the producer index is looked at once more.  We do the
@@ -190,6 +190,7 @@ static void stop_turn(struct ring *r)
 		ring_requests_cancel(r);
 }
 
+/* Not 0: there is, or may be, more to do. */
 static unsigned run(struct ring *r)
 {
 	unsigned published = publish(r), taken;
@@ -214,7 +215,6 @@ static unsigned turn(struct td_hook *h)
 	unsigned busy = run(r);
 
 	r->woken = false;
-	r->stats.in_flight = (unsigned)(r->taken - r->published);
 	return busy;
 }
 
@@ -362,6 +362,11 @@ void ring_cancel(struct ring *r)
 bool ring_idle(const struct ring *r)
 {
 	return r->running == 0 && !r->barrier && r->answered == r->published;
+}
+
+unsigned ring_in_flight(const struct ring *r)
+{
+	return (unsigned)(r->taken - r->published);
 }
 
 void ring_free(struct ring *r)

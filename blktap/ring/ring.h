@@ -12,7 +12,8 @@
  *	ring-xen*.c	transport and export: Xen's grant table and event channels
  *
  * Nothing here waits.  A kick marks the ring as touched; its hook, which runs in each turn of the loop behind the
- * vbd's, takes what the guest produced, submits it, publishes all answers of the turn and notifies at most once.
+ * vbd's, takes what the guest produced (or as much as a turn may take), submits it, publishes all answers of the turn
+ * and notifies at most once.
  *
  * The guest is hostile: a slot is copied once and then checked; an index that no honest frontend can have stops the
  * ring (ring_failed() tells why) and costs nobody else anything.
@@ -56,7 +57,7 @@ struct ring_setup {
 	void *shared;   /* mapped by the transport, which unmaps it after ring_free */
 	struct ring_port *port;
 	unsigned persistent; /* pages that may stay mapped between requests; 0: none */
-	unsigned take_max;   /* requests taken in a turn; 0: all that are there */
+	unsigned take_max;   /* requests taken in a turn; 0: all that are there, in one submission */
 	unsigned poll_us;    /* at most so long looking at the ring after work before sleeping; 0: never */
 	struct ring_journal *journal; /* NULL: nothing outlives us; else it says where to go on */
 	/* The ring stopped by itself (a protocol violation).  From the hook; free it later, not from inside. */
@@ -74,7 +75,7 @@ struct ring_stats {
 	uint64_t polls, poll_hits;
 	uint64_t grants_mapped, grants_reused, grants_evicted; /* pages */
 	uint64_t recovered;                                    /* requests taken back from the journal */
-	unsigned in_flight, max_in_flight, persistent;
+	unsigned max_in_flight, persistent;
 };
 
 /*
@@ -94,8 +95,10 @@ void ring_stop(struct ring *r);
  * journal: a frontend that still waits would take an error for a broken disk.
  */
 void ring_cancel(struct ring *r);
-bool ring_idle(const struct ring *r); /* nothing in flight, all answers published */
-void ring_free(struct ring *r);       /* idle; unmaps what was kept */
+bool ring_idle(const struct ring *r); /* nothing in the disk, all answers published */
+/* Requests taken, by this process or the last, whose answer the guest cannot see; also those that were given up. */
+unsigned ring_in_flight(const struct ring *r);
+void ring_free(struct ring *r); /* idle; unmaps what was kept */
 
 void *ring_owner(const struct ring *r);        /* of the setup */
 const char *ring_failed(const struct ring *r); /* why it stopped by itself; NULL: it did not */

@@ -155,9 +155,9 @@ static void turn(unsigned turns)
 	while (turns-- > 0)
 		td_loop_turn(t.env.loop, false);
 	if (g.ring) {
-		FUZZ_CHECK(ring_stats(g.ring)->in_flight <= g.nr);
+		FUZZ_CHECK(ring_in_flight(g.ring) <= g.nr);
 		FUZZ_CHECK(ring_stats(g.ring)->persistent <= g.setup.persistent);
-		if (ring_stats(g.ring)->in_flight == 0)
+		if (ring_in_flight(g.ring) == 0)
 			FUZZ_CHECK(g.pages_mapped == ring_stats(g.ring)->persistent);
 	}
 }

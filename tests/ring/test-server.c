@@ -350,7 +350,7 @@ static void requests_wait_for_the_end_of_a_pause(void **state)
 		guest_push(g);
 		guest_turn(g, 20);
 		assert_false(guest_reap(g, &rsp));
-		assert_int_equal(ring_stats(g->ring)->in_flight, 20);
+		assert_int_equal(ring_in_flight(g->ring), 20);
 		assert_int_equal(guest_unpause(g), 0);
 		reap_all(g, 20, TD_BLKIF_OKAY);
 	}

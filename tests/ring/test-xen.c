@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
@@ -518,6 +519,60 @@ static void an_idle_ring_is_taken_over(void **state)
 	}
 }
 
+/* Of a file that a process left: the state of its last request, which no process writes so. */
+static void damage_journal(const char *path)
+{
+	const struct {
+		uint32_t state, unused;
+		uint64_t indices[2];
+		unsigned char slot[TD_BLKIF_SLOT_MAX];
+	} entry = { .state = 99 };
+	struct stat st;
+	int fd = open(path, O_WRONLY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(lseek(fd, st.st_size - (off_t)sizeof(entry), SEEK_SET), st.st_size - (off_t)sizeof(entry));
+	assert_int_equal(write(fd, &entry, sizeof(entry)), sizeof(entry));
+	close(fd);
+}
+
+/* The second queue's journal is damaged, so the disk is not taken over: what the first one holds is not lost by that. */
+static void a_failed_takeover_keeps_what_waits(void **state)
+{
+	struct test *x = setup("ram(size=1M):");
+	struct td_blkif_req w = guest_io(TD_BLKIF_WRITE, 8, 0, 3);
+	char second[128], kept[128];
+	struct td_blkif_rsp rsp;
+
+	(void)state;
+	set_two_queues(x);
+	snprintf(second, sizeof(second), "%s/ring%u.%u.1", x->g->t.dir, DOMID, DEVID);
+	snprintf(kept, sizeof(kept), "%s/kept", x->g->t.dir);
+	assert_int_equal(connect(x), 0);
+	assert_int_equal(guest_pause(x->g), 0);
+	guest_put(x->g, &w);
+	guest_store(x->g, TD_BLKIF_REQ_PROD, x->g->req_prod);
+	ring_bell(0);
+	guest_turn(x->g, 5);
+	assert_int_equal(link(second, kept), 0);
+	disconnect(x, false);
+	assert_int_equal(rename(kept, second), 0);
+	damage_journal(second);
+	assert_int_equal(guest_unpause(x->g), 0);
+
+	x->setup.recover = true;
+	assert_int_equal(connect(x), -EUCLEAN);
+	nothing_is_held();
+	assert_int_equal(journals(x), 2);
+	assert_int_equal(unlink(second), 0);
+	assert_int_equal(connect(x), 0);
+	guest_wait(x->g, &rsp);
+	assert_int_equal(rsp.id, w.id);
+	assert_int_equal(rsp.status, TD_BLKIF_OKAY);
+	teardown(x);
+}
+
 /* Freed by force while the disk still works on a request. */
 static void the_last_request_frees(void **state)
 {
@@ -552,6 +607,7 @@ int main(void)
 		cmocka_unit_test(a_broken_queue_stops_the_disk),
 		cmocka_unit_test(a_paused_disk_lets_go),
 		cmocka_unit_test(an_idle_ring_is_taken_over),
+		cmocka_unit_test(a_failed_takeover_keeps_what_waits),
 		cmocka_unit_test(the_last_request_frees),
 	};
 
