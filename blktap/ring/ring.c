@@ -4,8 +4,8 @@
  *
  * Everything happens in the hook, once a turn of the loop: publish what was answered, take what the guest produced (at
  * most take_max), and only when there was nothing of either ask for the next bell.  The vbd's hook, which calls done(),
- * and the engine's stand in front: what is taken in one turn is submitted to the kernel in one call in the next, and all
- * that the call completes is published by one store, with one bell at most.
+ * and the engine's stand in front: what is taken in one turn is submitted to the kernel in one call in the next, and
+ * all that the call completes is published by one store, with one bell at most.
  *
  * The guest rings its bell when its index passes req_event.  While we are at work that stays behind, so the guest is
  * quiet; before sleeping it is set to the next index, and then the producer index is looked at once more.  We do the

@@ -532,12 +532,12 @@ static void damage_journal(const char *path)
 
 	assert_true(fd >= 0);
 	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(lseek(fd, st.st_size - (off_t)sizeof(entry), SEEK_SET), st.st_size - (off_t)sizeof(entry));
+	assert_true(lseek(fd, st.st_size - (off_t)sizeof(entry), SEEK_SET) > 0);
 	assert_int_equal(write(fd, &entry, sizeof(entry)), sizeof(entry));
 	close(fd);
 }
 
-/* The second queue's journal is damaged, so the disk is not taken over: what the first one holds is not lost by that. */
+/* The second queue has a damaged journal, so nothing is taken over: what the first one holds is not lost by that. */
 static void a_failed_takeover_keeps_what_waits(void **state)
 {
 	struct test *x = setup("ram(size=1M):");
