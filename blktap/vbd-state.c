@@ -183,7 +183,7 @@ int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err)
 		return r;
 	vbd->held = true;
 	wait_drained(vbd);
-	r = td_image_resize(vbd->image, size, ret_err);
+	r = td_image_resize(vbd->image, size, 0, ret_err);
 	if (r == 0) {
 		r = td_image_flush(vbd->image); /* who is told of the new size may count on it */
 		if (r < 0)

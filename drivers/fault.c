@@ -158,7 +158,7 @@ static int fault_extent(struct td_image *im, uint64_t off, uint64_t len, struct 
 
 static int fault_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 {
-	return td_image_resize(im->child, size, ret_err);
+	return td_image_resize(im->child, size, TD_RESIZE_SHRINK, ret_err);
 }
 
 const struct td_driver td_fault = {

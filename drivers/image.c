@@ -232,7 +232,7 @@ int td_image_flush(struct td_image *im)
 	return image_leave(top, r);
 }
 
-int td_image_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
+int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct td_err *ret_err)
 {
 	int r;
 
@@ -245,6 +245,10 @@ int td_image_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot resize", im->name, im->drv->name);
 	if (size > TD_IMAGE_MAX)
 		return td_err_set(ret_err, -EFBIG, "%s: no image can be larger than 2^63-1 bytes", im->name);
+	if (size < im->size && !(flags & TD_RESIZE_SHRINK))
+		return td_err_set(ret_err, -EINVAL,
+				  "%s: has %llu bytes: what is behind the new end of %llu would be lost",
+				  im->name, (unsigned long long)im->size, (unsigned long long)size);
 	r = im->drv->resize(im, size, ret_err);
 	if (r < 0)
 		return r;

@@ -31,9 +31,9 @@ int qcow2_grow_file(struct qcow2 *q, uint64_t end)
 		return -EFBIG;
 	if (q->fixed_size)
 		return -ENOSPC;
-	r = td_image_resize(q->child, td_align_up(need + ahead, q->g.cluster_size), NULL);
+	r = td_image_resize(q->child, td_align_up(need + ahead, q->g.cluster_size), 0, NULL);
 	if (r < 0 && r != -ENOTSUP)
-		r = td_image_resize(q->child, need, NULL);
+		r = td_image_resize(q->child, need, 0, NULL);
 	if (r == 0)
 		q->grown = true;
 	if (r != -ENOTSUP && r != -EINVAL)

@@ -134,6 +134,7 @@ static void set_limits(struct qcow2 *q)
 	im->size = q->h.size;
 	im->limits = q->child->limits;
 	im->limits.max_transfer = 0;
+	im->limits.cluster_size = (uint32_t)q->g.cluster_size;
 	im->limits.trim_granularity = (uint32_t)q->g.cluster_size;
 	im->limits.zero_efficient = q->h.version >= 3 || q->h.backing_len == 0;
 }
@@ -240,7 +241,7 @@ static int close_written(struct qcow2 *q)
 		return r;
 	if (q->grown && q->child->size > q->end << q->g.cluster_bits)
 		/* Longer than needed is no harm. */
-		td_ignore(td_image_resize(q->child, q->end << q->g.cluster_bits, NULL));
+		td_ignore(td_image_resize(q->child, q->end << q->g.cluster_bits, TD_RESIZE_SHRINK, NULL));
 	if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)
 		r = qcow2_header_switch(q, qcow2_header_clean, NULL);
 	return r;

@@ -51,6 +51,14 @@ struct td_env {
 #define TD_EXACT     0x02u /* read: the end of the file inside the range is -EUCLEAN, not zeros (metadata) */
 #define TD_MAY_UNMAP 0x04u /* zero: space may be given back */
 #define TD_FAST      0x08u /* zero: -ENOTSUP rather than writing zeros out */
+/*
+ * Write: keep it compressed.  Whole clusters (limits.cluster_size), but for the last, which may end with the image;
+ * -EINVAL else.  What does not become smaller is written as it is; -ENOTSUP: the format has no compression.
+ */
+#define TD_COMPRESS 0x10u
+
+/* Flags of td_image_resize. */
+#define TD_RESIZE_SHRINK 0x01u /* it may become smaller; what is behind the new end is lost */
 
 enum td_extent_kind {
 	TD_EXTENT_DATA,    /* bytes of this layer */
@@ -71,6 +79,7 @@ struct td_limits {
 	uint64_t max_transfer; /* bytes in one preadv or pwritev; image.c cuts longer ones up; 0: no limit */
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;       /* zero() is cheaper than writing */
+	uint32_t cluster_size;     /* the unit in which a format maps and allocates; 0: there is none */
 };
 
 struct td_image_stats {
@@ -221,7 +230,9 @@ TD_CO TD_CHECK int td_image_flush(struct td_image *im);
  */
 TD_CO TD_CHECK int td_image_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
 
-TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
+/* -EINVAL: smaller without TD_RESIZE_SHRINK. */
+TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, unsigned flags,
+				   struct td_err *ret_err);
 TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 				     struct td_err *ret_err);

@@ -117,7 +117,7 @@ static void step_resize(struct run *run)
 	if (run->resizing)
 		return;
 	run->resizing = true;
-	td_ignore(td_image_resize(run->im, run->im->size + more * MODEL_SECTOR, NULL)); /* or not */
+	td_ignore(td_image_resize(run->im, run->im->size + more * MODEL_SECTOR, 0, NULL)); /* or not */
 	run->resizing = false;
 }
 

@@ -170,7 +170,7 @@ static int call_co(void *arg)
 	case CALL_EXTENT:
 		return td_image_extent(c->im, c->off, c->len, c->ret_extent);
 	case CALL_RESIZE:
-		return td_image_resize(c->im, c->len, &c->t->err);
+		return td_image_resize(c->im, c->len, TD_RESIZE_SHRINK, &c->t->err);
 	}
 	return -EINVAL;
 }
