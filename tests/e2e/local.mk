@@ -40,7 +40,9 @@ EXTRA_DIST += tests/e2e/ringlib.py tests/e2e/ring-hostile.py
 E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/images.sh
 E2E += tests/e2e/matrix.sh
+E2E += tests/e2e/man.sh
 E2E += tests/e2e/readme.sh
+EXTRA_DIST += tests/e2e/docs-lib.sh
 
 # What matrix.sh runs.
 check_PROGRAMS += tests/driver/qcow2-matrix

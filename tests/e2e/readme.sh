@@ -5,11 +5,9 @@
 
 . "${srcdir:-.}/tests/e2e/lib.sh"
 . "${srcdir:-.}/tests/e2e/fuse-lib.sh"
-need_fuse loop
-require mkfs.ext4 fdisk qemu-img nbdinfo nbdcopy unshare fusermount3
-for dev in xvda xvdb xvdc; do
-	[ ! -e "/dev/$dev" ] && [ ! -e "/dev/blktap/$dev" ] || skip "this machine has a /dev/$dev"
-done
+. "${srcdir:-.}/tests/e2e/docs-lib.sh"
+need_machine
+require fdisk qemu-img nbdinfo nbdcopy
 
 # block NAME: the commands, without their indentation.
 block()
@@ -24,39 +22,7 @@ block()
 	bash -euo pipefail "$T/$1.block" >"$T/$1.out" 2>&1 || fail "$1: $(cat "$T/$1.out")"
 }
 
-end_tapdisks()
-{
-	local socket
-	for socket in "$BLKTAP_RUN_DIR"/ctl*; do
-		[ ! -S "$socket" ] || ctl "${socket##*/ctl}" '{"cmd":"shutdown"}' >/dev/null || true
-	done
-	wait_for 20 no_tapdisks
-}
-
-no_tapdisks() { ! compgen -G "$BLKTAP_RUN_DIR/ctl*" >/dev/null; }
-
-# What a failure in the middle of a block leaves attached is of the whole machine.
-leave()
-{
-	local dev
-	for dev in $(block-list | sed -n 's/^vdev=\([^ ]*\).*/\1/p'); do
-		block-detach --force 0 "$dev" >/dev/null 2>&1 || true
-	done
-	cleanup
-}
-
-if [ -z "${README_INSIDE:-}" ]; then
-	[ -d /srv ] && [ -d /mnt ] || skip "this machine has no /srv or no /mnt"
-	unshare -m --propagation private true 2>/dev/null ||
-		skip "no mount namespace of its own can be had (in a plain chroot, for one)"
-	status=0
-	README_INSIDE=1 unshare -m --propagation private bash "$0" || status=$?
-	exit "$status"
-fi
-
-trap leave EXIT
-for dir in /srv /mnt /run; do mount -t tmpfs none "$dir"; done
-mkdir -p /run/lock # LVM and the like want one
+enter_namespace
 
 block attach
 grep -q '^/dev/xvda$' "$T/attach.out" || fail "block-attach printed no device: $(cat "$T/attach.out")"
@@ -77,6 +43,12 @@ block-detach 0 xvdc
 block-detach 0 xvdb
 
 block nbd
+end_tapdisks
+
+tap-ctl create -a qcow2:/srv/work.qcow2 >/dev/null
+tap-img create -b work.qcow2 -F qcow2 qcow2:/srv/new.qcow2 >/dev/null
+block look
+tap-ctl list | grep -q 'state=0 args=qcow2:/srv/new.qcow2' || fail "tap-ctl list: $(tap-ctl list)"
 end_tapdisks
 qemu-img compare -q -f qcow2 -F raw /srv/disk.qcow2 /srv/copy.img || fail "the copy over NBD differs"
 say "the commands of README.md work as they stand"

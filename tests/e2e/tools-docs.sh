@@ -4,14 +4,16 @@
 # well-formed; --version says the version.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-# A command, or a command and one of its verbs, in each line.
+# A command, or a command and one of its verbs, in each line: whatever was built.
 commands()
 {
-	local verb
-	for verb in list spawn create destroy pause unpause resize stats; do echo "tap-ctl $verb"; done
-	for verb in create info; do echo "tap-img $verb"; done
-	for verb in list lint translate; do echo "tap-config $verb"; done
-	printf '%s\n' tap-bench tap-ctl tap-img tap-config tapdisk tap-dm tapback block-attach block-detach block-list
+	local cmd verb
+	for cmd in "$BUILD"/bin/*; do
+		cmd=${cmd##*/}
+		echo "$cmd"
+		"$cmd" --help | sed -n '/^commands:$/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' |
+			while read -r verb; do echo "$cmd $verb"; done
+	done
 }
 
 page_of()
