@@ -3,7 +3,8 @@ noinst_LIBRARIES += tools/libtoolcommon.a
 tools_libtoolcommon_a_SOURCES = \
 	tools/common/cli.c tools/common/cli.h \
 	tools/common/diskspec.c tools/common/diskspec.h \
-	tools/common/print.c tools/common/print.h
+	tools/common/print.c tools/common/print.h \
+	tools/common/progress.c tools/common/progress.h
 
 sbin_PROGRAMS += bin/tap-ctl
 bin_tap_ctl_SOURCES = \

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# tap-config's reading, alone and against xl's.
+# tap-config's reading, alone and against xl's; progress and rates.
 if HAVE_CMOCKA
-TOOLS_TESTS = tests/tools/test-config
+TOOLS_TESTS = tests/tools/test-config tests/tools/test-progress
 if HAVE_XLUTIL
 TOOLS_TESTS += tests/tools/test-config-xl
 endif
@@ -15,6 +15,11 @@ tests_tools_test_config_SOURCES = tests/tools/lines.c tests/tools/lines.h tests/
 tests_tools_test_config_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
 tests_tools_test_config_CFLAGS = $(TOOLS_TEST_CFLAGS)
 tests_tools_test_config_LDADD = tools/tap-config/libtapconfig.a $(CMOCKA_LIBS)
+
+tests_tools_test_progress_SOURCES = tests/tools/test-progress.c
+tests_tools_test_progress_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
+tests_tools_test_progress_CFLAGS = $(TOOLS_TEST_CFLAGS)
+tests_tools_test_progress_LDADD = tools/libtoolcommon.a drivers/rt/librt.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
 
 if HAVE_XLUTIL
 tests_tools_test_config_xl_SOURCES = tests/tools/lines.c tests/tools/lines.h tests/tools/test-config-xl.c

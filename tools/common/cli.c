@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include <blktap/log.h>
+#include <blktap/opts.h>
 
 #include <getopt.h>
 #include <limits.h>
@@ -138,6 +139,16 @@ static int set_id(const struct cli_opt *o, const char *text, int *ret, struct td
 	return 0;
 }
 
+static int set_size(const struct cli_opt *o, const char *text, uint64_t *ret, struct td_err *ret_err)
+{
+	char name[64];
+
+	if (td_parse_size(text, ret) < 0)
+		return td_err_set(ret_err, -EINVAL, "%s %s: not a size (write 4096, 64K, 2G)",
+				  opt_text(o, name), text);
+	return 0;
+}
+
 static int set_field(const struct cli_opt *o, void *args, const char *text, struct td_err *ret_err)
 {
 	void *field = (char *)args + o->field;
@@ -159,15 +170,22 @@ static int set_field(const struct cli_opt *o, void *args, const char *text, stru
 			return td_err_set(ret_err, -EINVAL, "%s is given too often", opt_text(o, name));
 		list->item[list->nr++] = text;
 		return 0;
+	case CLI_SIZE:
+		return set_size(o, text, field, ret_err);
 	}
 	return -EINVAL;
 }
 
 static void preset_fields(const struct cli_cmd *cmd, void *args)
 {
-	for (unsigned i = 0; i < cmd->nr_opts; i++)
+	for (unsigned i = 0; i < cmd->nr_opts; i++) {
+		char *field = (char *)args + cmd->opts[i].field;
+
 		if (cmd->opts[i].kind == CLI_ID)
-			*(int *)((char *)args + cmd->opts[i].field) = -1;
+			*(int *)field = -1;
+		if (cmd->opts[i].kind == CLI_SIZE)
+			*(uint64_t *)field = CLI_SIZE_NONE;
+	}
 }
 
 static int bad_option(const struct cli_parse *p, int c, char *const *argv, struct td_err *ret_err)
@@ -247,8 +265,10 @@ static int run_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int a
 	*ret_misuse = r < 0 && r != -ENOMEM;
 	if (r == 0)
 		r = cmd->run(args, argv + optind, (unsigned)(argc - optind), ret_err);
+	else
+		r = TD_MIN(r, 0); /* -h, -V: answered */
 	free(args);
-	return TD_MIN(r, 0);
+	return r;
 }
 
 /* ---- main ---- */
@@ -295,13 +315,15 @@ int cli_main(const struct cli_prog *prog, int argc, char **argv)
 			   : run_named(prog, argc, argv, &name, &err);
 
 	/* A result that did not reach its reader is no success. */
-	if ((fflush(stdout) != 0 || ferror(stdout)) && r == 0)
+	if ((fflush(stdout) != 0 || ferror(stdout)) && r >= 0)
 		r = td_err_set(&err, -EIO, "cannot write to standard output");
-	if (r == 0)
-		return 0;
+	if (r == 0 || (r > 0 && !err.msg[0]))
+		return r;
 	if (argc > 1 || prog->only)
 		fprintf(stderr, "%s: %s%s%s\n", prog->name, name ? name : "", name ? ": " : "",
 			err.msg[0] ? err.msg : strerror(-r));
+	if (r > 0)
+		return r;
 	if (prog->exit_errno)
 		return -r;
 	return misuse ? 2 : 1;

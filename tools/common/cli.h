@@ -16,7 +16,10 @@ enum cli_kind {
 	CLI_TEXT, /* const char *, argv's own; NULL when not given, the last one counts */
 	CLI_ID,   /* int >= 0; -1 when not given */
 	CLI_LIST, /* struct cli_list */
+	CLI_SIZE, /* uint64_t: bytes, "64K"; CLI_SIZE_NONE when not given */
 };
+
+#define CLI_SIZE_NONE UINT64_MAX
 
 #define CLI_LIST_MAX 16
 
@@ -54,7 +57,10 @@ struct cli_cmd {
 	 */
 	int (*check)(void *args, char *const *operands, unsigned nr, struct td_err *ret_err);
 
-	/* 0, or -errno with a sentence.  What it prints to stdout is checked by cli_main. */
+	/*
+	 * 0, or -errno with a sentence.  A verb whose exit codes mean something returns one above 0: it is the
+	 * program's, and the sentence is printed if there is one.  What it prints to stdout is checked by cli_main.
+	 */
 	int (*run)(const void *args, char *const *operands, unsigned nr, struct td_err *ret_err);
 };
 
