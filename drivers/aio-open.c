@@ -334,7 +334,12 @@ int aio_open(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
 
 int aio_close(struct td_image *im)
 {
-	close_files(im->state);
+	struct aio *a = im->state;
+
+	/* Who opens it next shall see what is on the disk, not pages that never came there (aio_flush). */
+	if (a->flush_error)
+		(void)posix_fadvise(a->fd, 0, 0, POSIX_FADV_DONTNEED);
+	close_files(a);
 	return 0;
 }
 

@@ -197,7 +197,6 @@ static int tail_write(struct td_image *im, uint64_t off, const struct td_iov *io
 	if (iov->len == 0)
 		return 0;
 	lock_blocks(a, &range, off, iov->len, a->page, TD_RANGE_EXCLUSIVE);
-	a->tail_dirty = true;
 	r = td_io_writev(im->env->engine, a->tail_fd, off, iov);
 	td_range_unlock(&a->ranges, &range);
 	return r;
@@ -255,15 +254,14 @@ static int aio_pwritev(struct td_image *im, uint64_t off, const struct td_iov *i
  * One fsync at a time: of two on one descriptor the kernel tells only one of an error.  Who waited for another's that
  * began after he came needs none of his own.
  *
- * After a failed fsync Linux forgets what it could not write: the pages are clean, and the next fsync succeeds.  So
- * where data went through the page cache the error stays until the image is opened anew; an answer of 0 would be a lie.
- * With O_DIRECT the data was acknowledged by the device, whose cache may be flushed again.
+ * After a failed fsync Linux forgets what it could not write: the pages are clean, and the next fsync succeeds.  A
+ * device does so too: it drops what it could not write from its cache and goes on behind that at the next flush.  So
+ * the error stays until the image is opened anew; an answer of 0 would be a lie.
  */
 static int aio_flush(struct td_image *im)
 {
 	struct aio *a = im->state;
 	uint64_t before = a->flush_begun;
-	bool cached;
 	int r;
 
 	td_co_guard(&a->flush_lock);
@@ -272,12 +270,10 @@ static int aio_flush(struct td_image *im)
 	if (a->flush_good > before)
 		return 0;
 	a->flush_begun++;
-	cached = !a->direct || a->tail_dirty;
-	a->tail_dirty = false;
 	r = td_io_fsync(im->env->engine, a->fd);
 	if (r == 0)
 		a->flush_good = a->flush_begun;
-	else if (cached)
+	else
 		a->flush_error = r;
 	return r;
 }

@@ -30,7 +30,6 @@ struct aio {
 	/* What the file system said it cannot; not tried again. */
 	bool no_punch, no_zero_range, no_discard, no_seek;
 
-	bool tail_dirty; /* tail_fd was written to since the last flush */
 	struct td_mutex flush_lock;
 	uint64_t flush_begun, flush_good; /* how many began; the last one that succeeded */
 	int flush_error;                  /* see aio_flush */

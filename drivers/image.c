@@ -239,8 +239,10 @@ int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct t
 	if (im->read_only)
 		return td_err_set(ret_err, -EROFS, "%s: cannot be resized, it is read-only", im->name);
 	if (im->frozen)
-		return td_err_set(ret_err, -EIO, "%s: cannot be resized, it is damaged: run tap-img check",
-				  im->name);
+		return td_err_set(
+			ret_err, -EIO,
+			"%s: cannot be resized, it is damaged (tap-img check) or its storage failed",
+			im->name);
 	if (!im->drv->resize)
 		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot resize", im->name, im->drv->name);
 	if (size > TD_IMAGE_MAX)
@@ -274,7 +276,8 @@ int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 		return td_err_set(ret_err, -EROFS, "%s: its snapshots cannot be changed, it is read-only",
 				  im->name);
 	if (im->frozen)
-		return td_err_set(ret_err, -EIO, "%s: is damaged: run tap-img check", im->name);
+		return td_err_set(ret_err, -EIO, "%s: is damaged (tap-img check), or its storage failed",
+				  im->name);
 	return im->drv->snapshot(im, op, name, ret_err);
 }
 

@@ -19,7 +19,7 @@ struct opening {
 	struct td_place at;
 	struct td_policy policy;
 	const char *backing_format; /* the user's word for the first image that records none; taken once */
-	const char *direct;      /* what the user said of the page cache holds for the whole chain */
+	const char *direct;         /* what the user said of the page cache holds for the whole chain */
 	struct file_id *seen;
 	unsigned nr_seen, max_seen;
 };
@@ -232,12 +232,11 @@ static struct td_image *close_next(struct td_image *im)
 
 int td_image_close(struct td_image *im)
 {
-	int result = 0;
+	int result;
 
 	if (!im)
 		return 0;
-	if (!im->frozen)
-		result = td_image_flush(im);
+	result = td_image_flush(im); /* frozen: -EIO */
 	while (im) {
 		struct td_image *next = close_next(im);
 		int r = im->drv->close ? im->drv->close(im) : 0;

@@ -327,13 +327,13 @@ static int write_all(struct adopt *a)
 
 	/* The first barrier is for the data, which nobody may have flushed. */
 	for (unsigned i = 0; r == 0 && i < TD_NELEMS(order); i++) {
-		r = td_image_flush(a->q->child);
+		r = qcow2_barrier(a->q);
 		if (r == 0 && order[i] == QCOW2_KEEP_L2)
 			r = check_counts(a);
 		if (r == 0)
 			r = each_dirty(a, order[i], write_unit);
 	}
-	return r < 0 ? r : td_image_flush(a->q->child);
+	return r < 0 ? r : qcow2_barrier(a->q);
 }
 
 int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err)

@@ -20,8 +20,9 @@
  *
  * A barrier that nothing depends on is left out: a flush with nothing changed is one flush of the child.
  *
- * If a step fails, all that the commit took is marked as changed again, what was dropped stays dropped and unfree,
- * and the error goes to whoever asked.  The next commit does every step anew.
+ * If a write fails, all that the commit took is marked as changed again, what was dropped stays dropped and unfree,
+ * and the error goes to whoever asked.  The next commit does every step anew.  If a barrier fails there is no next one
+ * (qcow2_barrier).
  *
  * Where refcounts are lazy they are not needed on disk before the L2 entries (the dirty bit says that they are to be
  * counted again): step 1 is left to cache pressure and to close.
@@ -219,7 +220,7 @@ static int barrier(struct commit *c)
 
 	if (c->synced)
 		return 0;
-	r = td_image_flush(c->q->child);
+	r = qcow2_barrier(c->q);
 	if (r == 0)
 		c->synced = true;
 	return r;
@@ -315,7 +316,7 @@ static int commit_once(struct qcow2 *q, unsigned flags)
 	int r;
 
 	if (!qcow2_commit_wanted(q, flags))
-		return (flags & QCOW2_COMMIT_BARRIER) ? td_image_flush(q->child) : 0;
+		return (flags & QCOW2_COMMIT_BARRIER) ? qcow2_barrier(q) : 0;
 	/* Tables that are known to be broken are not written. */
 	if (q->im->frozen)
 		return -EIO;

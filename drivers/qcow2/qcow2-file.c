@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The length of the file that holds the image, and how much of it was ever handed out (q->end).
+ * The file that holds the image: barriers; its length, and how much of it was ever handed out (q->end).
  *
- * The file is grown ahead, in steps, by truncation: what lies behind q->end then reads as zeros without being
+ * It is grown ahead, in steps, by truncation: what lies behind q->end then reads as zeros without being
  * written, and writes that would each extend the file (which file systems serialise) become plain ones.
  */
 #include "qcow2-int.h"
 
 #define GROW_MIN (1ull << 20)
 #define GROW_MAX (64ull << 20)
+
+int qcow2_barrier(struct qcow2 *q)
+{
+	int r = td_image_flush(q->child);
+
+	if (r < 0) {
+		td_image_freeze(q->im);
+		td_keep_give_up(q->keep);
+	}
+	return r;
+}
 
 void qcow2_end_at(struct qcow2 *q, uint64_t end)
 {

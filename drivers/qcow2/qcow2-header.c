@@ -27,7 +27,7 @@ static int write_sector0(struct qcow2 *q, const struct qcow2_header *h)
 		td_put_be32(sector + HEADER_LEN_AT, h->header_len);
 	r = td_image_pwrite(q->child, 0, sector, sizeof(sector), 0);
 	if (r == 0)
-		r = td_image_flush(q->child);
+		r = qcow2_barrier(q);
 	if (r == 0)
 		memcpy(q->sector0, sector, sizeof(sector));
 	return r;
@@ -50,7 +50,7 @@ static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
 	int r = settle_locked(q);
 
 	if (r == 0)
-		r = td_image_flush(q->child); /* what the new header names is there before it is named */
+		r = qcow2_barrier(q); /* what the new header names is there before it is named */
 	if (r < 0)
 		return r;
 	q->header_unsure = true;

@@ -327,7 +327,15 @@ uint64_t qcow2_to_table_end(const struct qcow2 *q, uint64_t guest_off);
 TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind,
 				 uint64_t host_off);
 
-/* ---- qcow2-file.c: with alloc_lock held ---- */
+/* ---- qcow2-file.c ---- */
+
+/*
+ * All that was written to the child is durable.  If not, nobody knows what of it is, and no later barrier tells: then
+ * nothing is written that counts on it, nor anything else, until the image is opened anew (README.md).
+ */
+TD_CO TD_CHECK int qcow2_barrier(struct qcow2 *q);
+
+/* The rest with alloc_lock held. */
 
 /*
  * Make the child long enough for clusters below `end`.  -ENOSPC: it cannot grow.  What is added at or above q->end

@@ -35,7 +35,8 @@ struct td_env {
 	struct td_engine *engine;
 	struct td_pool *pool;
 	const struct td_policy *policy; /* NULL: only files that the user named */
-	const char *keep_dir; /* where what is not in an image yet outlives this process (keep.h); NULL: nowhere */
+	const char *
+		keep_dir; /* where what is not in an image yet outlives this process (keep.h); NULL: nowhere */
 };
 
 /* Flags of td_image_open. */
@@ -74,8 +75,8 @@ struct td_extent {
 
 /* What a driver knows of its image; fixed at open but for resize. */
 struct td_limits {
-	uint32_t block_size; /* the alignment at which it is fastest and atomic: 512, 4096 ... */
-	uint32_t mem_align;  /* of buffers, so that nothing is bounced */
+	uint32_t block_size;   /* the alignment at which it is fastest and atomic: 512, 4096 ... */
+	uint32_t mem_align;    /* of buffers, so that nothing is bounced */
 	uint64_t max_transfer; /* bytes in one preadv or pwritev; image.c cuts longer ones up; 0: no limit */
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;       /* zero() is cheaper than writing */
@@ -175,7 +176,7 @@ struct td_image {
 	uint64_t size; /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
 	struct td_limits limits;
 	bool read_only;
-	bool frozen;        /* the format is broken: writes are -EIO from here on (td_image_freeze) */
+	bool frozen;        /* writes are -EIO from here on (td_image_freeze) */
 	unsigned in_flight; /* data calls inside the driver */
 	struct td_image_stats stats;
 	void *state;
@@ -195,7 +196,10 @@ TD_CO TD_CHECK int td_image_open(struct td_env *env, struct td_spec *spec, unsig
 TD_CO TD_CHECK int td_image_open_text(struct td_env *env, const char *spec, unsigned flags,
 				      struct td_image **ret_im, struct td_err *ret_err);
 
-/* Flush and close the stack and its chain; nothing may be in flight.  NULL is fine. -errno: see driver->close. */
+/*
+ * Flush and close the stack and its chain; nothing may be in flight.  NULL is fine. -errno: see driver->close; -EIO of
+ * one that is frozen.
+ */
 TD_CO TD_CHECK int td_image_close(struct td_image *im);
 
 /* Make a new image (not open afterwards).  opts: the create options of the format; unknown ones are refused. */
@@ -221,7 +225,10 @@ TD_CO TD_CHECK int td_image_zero(struct td_image *im, uint64_t off, uint64_t len
 /* A hint: the contents are of no use.  What cannot be given back keeps its bytes or reads as zeros. */
 TD_CO TD_CHECK int td_image_trim(struct td_image *im, uint64_t off, uint64_t len);
 
-/* All that was written before this call is on stable storage when it returns 0. */
+/*
+ * All that was written before this call is on stable storage when it returns 0.  So once a flush of the storage has
+ * failed, what was written before it may be lost, and none succeeds until the image is opened anew.
+ */
 TD_CO TD_CHECK int td_image_flush(struct td_image *im);
 
 /*
@@ -237,7 +244,10 @@ TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_c
 TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 				     struct td_err *ret_err);
 
-/* For format drivers: the image breaks its format.  Refuse writes from here on, keep reading. */
+/*
+ * For format drivers: the image breaks its format, or its storage does not keep what was written.  Refuse writes from
+ * here on, keep reading.
+ */
 void td_image_freeze(struct td_image *im);
 
 /* ---- chain.c: for format drivers ---- */

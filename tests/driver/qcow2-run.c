@@ -288,6 +288,20 @@ void run_teardown(struct run *run)
 	model_free(run->model);
 }
 
+void run_rounds(unsigned rounds, void (*fn)(struct run *run))
+{
+	uint64_t seed = test_seed();
+
+	for (unsigned i = 0; i < rounds * nr_variants; i++) {
+		struct run run;
+
+		if (!run_setup(&run, &variants[i % nr_variants], seed + i))
+			continue;
+		fn(&run);
+		run_teardown(&run);
+	}
+}
+
 void run_begin(struct run *run)
 {
 	model_reset(run);

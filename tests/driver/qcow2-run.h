@@ -46,6 +46,9 @@ struct run {
 bool run_setup(struct run *run, const struct variant *v, uint64_t seed);
 void run_teardown(struct run *run);
 
+/* fn on an image of each kind, so many times; seeds from test_seed() on, one an image. */
+void run_rounds(unsigned rounds, void (*fn)(struct run *run));
+
 /* Everything as at first: files, model, random numbers. */
 void run_begin(struct run *run);
 

@@ -107,6 +107,7 @@ static void fail_loop(struct run *run)
 			if (!simdisk_failed(run->sim))
 				break;
 			simdisk_fail(run->sim, 0, kind);
+			simdisk_drop_cache(run->sim);
 			assert_int_equal(testenv_run(&run->t, look, run), 0);
 		}
 	}

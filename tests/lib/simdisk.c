@@ -35,7 +35,7 @@ struct simdisk {
 	uint64_t random;
 	uint64_t count, fail_at, cut_at;
 	enum simdisk_fault fail_kind;
-	bool failed, cut, no_punch, no_zero_range;
+	bool failed, sync_failed, cut, no_punch, no_zero_range;
 	void (*on_cut)(void *arg);
 	void *on_cut_arg;
 };
@@ -191,7 +191,7 @@ static int64_t perform(struct simdisk *sim, const struct sim_pending *p)
 	case TD_IO_WRITE:
 		return do_write(p->file, io, io->len);
 	case TD_IO_FSYNC:
-		sim_file_sync(p->file, p->mark);
+		sim_file_sync(p->file, p->mark, NULL, NULL);
 		return 0;
 	case TD_IO_FALLOCATE:
 		return do_fallocate(sim, p->file, io);
@@ -209,6 +209,11 @@ static uint64_t some_sectors(struct simdisk *sim, uint64_t len)
 	return nr > 1 ? SIM_SECTOR * (1 + test_random(&sim->random) % (nr - 1)) : 0;
 }
 
+static bool toss(void *arg)
+{
+	return test_random(arg) & 1;
+}
+
 /* The operation that was chosen to fail. */
 static int64_t fail(struct simdisk *sim, const struct sim_pending *p)
 {
@@ -217,9 +222,12 @@ static int64_t fail(struct simdisk *sim, const struct sim_pending *p)
 	uint64_t part = data ? some_sectors(sim, io->len) : 0;
 
 	sim->failed = true;
+	sim->sync_failed = io->op == TD_IO_FSYNC;
+	if (sim->fail_kind == SIMDISK_LOST && io->op == TD_IO_FSYNC)
+		sim_file_sync(p->file, p->mark, toss, &sim->random);
 	if (sim->fail_kind == SIMDISK_ENOSPC)
 		return -ENOSPC;
-	if (sim->fail_kind == SIMDISK_EIO || part == 0)
+	if (sim->fail_kind == SIMDISK_EIO || sim->fail_kind == SIMDISK_LOST || part == 0)
 		return -EIO;
 	if (io->op == TD_IO_READ)
 		return sim->fail_kind == SIMDISK_SHORT ? do_read(io, part) : -EIO;
@@ -367,7 +375,7 @@ void simdisk_start(struct simdisk *sim, uint64_t seed)
 {
 	sim->random = seed;
 	sim->count = sim->fail_at = sim->cut_at = 0;
-	sim->failed = sim->cut = false;
+	sim->failed = sim->sync_failed = sim->cut = false;
 }
 
 uint64_t simdisk_count(const struct simdisk *sim)
@@ -379,12 +387,17 @@ void simdisk_fail(struct simdisk *sim, uint64_t n, enum simdisk_fault kind)
 {
 	sim->fail_at = n;
 	sim->fail_kind = kind;
-	sim->failed = false;
+	sim->failed = sim->sync_failed = false;
 }
 
 bool simdisk_failed(const struct simdisk *sim)
 {
 	return sim->failed;
+}
+
+bool simdisk_sync_failed(const struct simdisk *sim)
+{
+	return sim->sync_failed;
 }
 
 void simdisk_cut(struct simdisk *sim, uint64_t n)
@@ -484,13 +497,6 @@ static bool survives(struct survival *s)
 	return true;
 }
 
-static bool piece_survives(void *arg)
-{
-	struct survival *s = arg;
-
-	return test_random(&s->random) & 1;
-}
-
 static bool torn(const struct survival *s, const struct sim_file *f, uint64_t i)
 {
 	return s->how == SIMDISK_LOSE_PIECES || (s->how == SIMDISK_KILL && i >= f->in_flight);
@@ -502,7 +508,7 @@ static struct sim_content make_content(const struct sim_file *f, struct survival
 
 	for (uint64_t i = 0; i < f->nr_ops; i++, s->number++)
 		if (survives(s))
-			sim_op_apply(&c, f->op[i], torn(s, f, i) ? piece_survives : NULL, s);
+			sim_op_apply(&c, f->op[i], torn(s, f, i) ? toss : NULL, &s->random);
 	return c;
 }
 
@@ -519,4 +525,12 @@ void simdisk_make(struct simdisk *sim, const struct simdisk_state *crash, enum s
 		sim_file_fill(sim->files.file[i], make_content(crash->files.file[i], &s));
 	sim->cut = false;
 	sim->cut_at = 0;
+}
+
+void simdisk_drop_cache(struct simdisk *sim)
+{
+	struct simdisk_state *state = simdisk_crash(sim);
+
+	simdisk_make(sim, state, SIMDISK_LOSE_NONE, 0);
+	simdisk_state_free(state);
 }

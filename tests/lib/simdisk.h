@@ -8,7 +8,9 @@
  *	durable content		as of the last completed fsync
  *	the journal		every write, fallocate and truncate since then, in the order in which they took effect
  *
- * An fsync makes durable what had been completed before the fsync was submitted, nothing else.
+ * An fsync makes durable what had been completed before the fsync was submitted, nothing else.  One that fails as
+ * SIMDISK_LOST does what Linux does: what could not be written is clean from then on, so the file reads as before, the
+ * next fsync succeeds, and what is lost shows after a power cut.
  *
  * Operations take effect when they complete, and those that are in flight together complete in random order, from a
  * seed: the same seed and the same caller give the same run.  Operations are counted from 1, all files together,
@@ -58,14 +60,16 @@ enum simdisk_fault {
 	SIMDISK_ENOSPC, /* nothing done, -ENOSPC */
 	SIMDISK_SHORT,  /* read, write: a part done, its length returned (others: EIO) */
 	SIMDISK_TORN,   /* write: some first sectors done, -EIO (others: EIO) */
+	SIMDISK_LOST,   /* fsync: random pieces of what it covers never become durable, -EIO (others: EIO) */
 	SIMDISK_FAULTS
 };
 
 /* Operation n (0: none) fails.  One at a time. */
 void simdisk_fail(struct simdisk *sim, uint64_t n, enum simdisk_fault kind);
 
-/* Has the planned failure happened? */
+/* Has the planned failure happened?  Was it an fsync's? */
 bool simdisk_failed(const struct simdisk *sim);
+bool simdisk_sync_failed(const struct simdisk *sim);
 
 /* No power from operation n on (0: never). */
 void simdisk_cut(struct simdisk *sim, uint64_t n);
@@ -96,7 +100,7 @@ enum simdisk_lost {
 	SIMDISK_KEEP_ONE,    /* none but operation number arg % operations */
 	SIMDISK_LOSE_OPS,    /* random whole operations; arg: seed */
 	SIMDISK_LOSE_PIECES, /* random pieces: writes are torn; arg: seed */
-	SIMDISK_KILL,        /* of what was in flight, random pieces; all else is there: no power cut, a kill */
+	SIMDISK_KILL, /* of what was in flight, random pieces; all else is there: no power cut, a kill */
 };
 
 /* How many unflushed operations there are: the range of arg for LOSE_ONE and KEEP_ONE. */
@@ -104,6 +108,9 @@ uint64_t simdisk_unflushed(const struct simdisk_state *crash);
 
 void simdisk_make(struct simdisk *sim, const struct simdisk_state *crash, enum simdisk_lost how,
 		  uint64_t arg);
+
+/* All is written back, and the files show what the disk has: not what a failed fsync lost. */
+void simdisk_drop_cache(struct simdisk *sim);
 
 void simdisk_state_free(struct simdisk_state *state);
 

@@ -112,12 +112,12 @@ void sim_file_note(struct sim_file *f, enum td_io_op op, int mode, uint64_t off,
 	f->op[f->nr_ops++] = new;
 }
 
-void sim_file_sync(struct sim_file *f, uint64_t mark)
+void sim_file_sync(struct sim_file *f, uint64_t mark, bool (*keep)(void *arg), void *arg)
 {
 	uint64_t n = mark > f->gone ? TD_MIN(mark - f->gone, f->nr_ops) : 0;
 
 	for (uint64_t i = 0; i < n; i++) {
-		sim_op_apply(&f->durable, f->op[i], NULL, NULL);
+		sim_op_apply(&f->durable, f->op[i], keep, arg);
 		op_unref(f->op[i]);
 	}
 	if (n > 0)

@@ -52,8 +52,11 @@ void sim_file_fill(struct sim_file *f, struct sim_content c);
 /* Note a change; data (may be NULL) is taken. */
 void sim_file_note(struct sim_file *f, enum td_io_op op, int mode, uint64_t off, uint64_t len, char *data);
 
-/* The operations up to number mark (of this file, from its beginning) are durable. */
-void sim_file_sync(struct sim_file *f, uint64_t mark);
+/*
+ * The operations up to number mark (of this file, from its beginning) are durable: those pieces which keep() says
+ * (NULL: all); the others are lost for good.
+ */
+void sim_file_sync(struct sim_file *f, uint64_t mark, bool (*keep)(void *arg), void *arg);
 
 /* How many pieces an operation can be torn into. */
 uint64_t sim_op_pieces(const struct sim_op *op);
