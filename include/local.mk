@@ -7,6 +7,7 @@ noinst_HEADERS = \
 	include/blktap/ctl.h \
 	include/blktap/err.h \
 	include/blktap/export.h \
+	include/blktap/hist.h \
 	include/blktap/image.h \
 	include/blktap/io.h \
 	include/blktap/iov.h \

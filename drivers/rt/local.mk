@@ -4,6 +4,7 @@ noinst_LIBRARIES += drivers/rt/librt.a
 drivers_rt_librt_a_SOURCES = \
 	drivers/rt/background.c \
 	drivers/rt/co.c \
+	drivers/rt/hist.c \
 	drivers/rt/iov.c \
 	drivers/rt/join.c \
 	drivers/rt/lock.c \

@@ -29,7 +29,7 @@ room_of_header()
 {
 	case $1 in
 	base) echo all ;;
-	background | co | err | iov | lock | log | loop | opts | pool) echo rt ;;
+	background | co | err | hist | iov | lock | log | loop | opts | pool) echo rt ;;
 	io) echo io ;;
 	blkif | qcow2 | qcow | vmdk | vhd) echo formats ;;
 	image | keep | policy | spec) echo drivers ;;

@@ -4,6 +4,7 @@ RT_TESTS = \
 	tests/rt/test-co \
 	tests/rt/test-engine \
 	tests/rt/test-err-log \
+	tests/rt/test-hist \
 	tests/rt/test-io \
 	tests/rt/test-iov \
 	tests/rt/test-lock \
@@ -21,6 +22,8 @@ tests_rt_test_engine_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_engine_LDADD = $(RT_IO_LIBS)
 tests_rt_test_err_log_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_err_log_LDADD = $(RT_LIBS)
+tests_rt_test_hist_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_hist_LDADD = $(RT_LIBS)
 tests_rt_test_io_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_io_LDADD = $(RT_IO_LIBS)
 tests_rt_test_iov_CPPFLAGS = $(RT_CPPFLAGS)

@@ -6,7 +6,6 @@
  *	run.c		one measurement: lanes (threads), the clock, processor time
  *	load.c		what is asked next; what came back
  *	stamp.c		blocks that say what they are (--verify)
- *	hist.c		latencies
  *	ring.c		a lane's requests through a ring
  *	file.c		a lane's requests straight to a file, by the toolkit's engine
  *	server.c	a tapdisk of our own for a specification; processor time of a process
@@ -16,6 +15,7 @@
 #define TAP_BENCH_H
 
 #include <blktap/err.h>
+#include <blktap/hist.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -43,20 +43,6 @@ struct job {
 };
 
 #define BENCH_ANY_ORDER ~0u
-
-/* ---- hist.c: log-linear, 32 steps to a power of two: 3 % ---- */
-
-#define HIST_STEPS   32
-#define HIST_BUCKETS (60 * HIST_STEPS)
-
-struct hist {
-	uint64_t nr, sum, max;
-	uint64_t count[HIST_BUCKETS];
-};
-
-void hist_add(struct hist *h, uint64_t ns);
-void hist_merge(struct hist *to, const struct hist *from);
-uint64_t hist_percentile(const struct hist *h, double percent);
 
 /* ---- load.c ---- */
 
@@ -86,7 +72,7 @@ struct load {
 	atomic_bool *stop; /* of all lanes: somebody failed */
 	struct td_err err;
 	int result;
-	struct hist hist[LOAD_OPS];
+	struct td_hist hist[LOAD_OPS];
 };
 
 TD_CHECK int load_init(struct load *l, const struct job *job, unsigned lane, uint64_t base, uint64_t size,
@@ -146,7 +132,7 @@ uint64_t server_cpu_ns(pid_t pid); /* all its threads, since their start; 0: can
 /* ---- run.c ---- */
 
 struct result {
-	struct hist hist[LOAD_OPS];
+	struct td_hist hist[LOAD_OPS];
 	uint64_t elapsed_ns, client_cpu_ns, server_cpu_ns, verified;
 	bool has_server;
 };

@@ -180,7 +180,7 @@ void load_finish(struct load *l, const struct load_io *io, int result, uint64_t 
 		return;
 	}
 	if (!l->checking)
-		hist_add(&l->hist[io->op], now_ns - io->start_ns);
+		td_hist_add(&l->hist[io->op], now_ns - io->start_ns);
 	if (l->busy && io->op != LOAD_FLUSH)
 		verify(l, io);
 }

@@ -3,7 +3,6 @@ bin_PROGRAMS += bin/tap-bench
 bin_tap_bench_SOURCES = \
 	tools/tap-bench/bench.h \
 	tools/tap-bench/file.c \
-	tools/tap-bench/hist.c \
 	tools/tap-bench/load.c \
 	tools/tap-bench/main.c \
 	tools/tap-bench/report.c \

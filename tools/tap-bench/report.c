@@ -23,7 +23,7 @@ double result_iops(const struct result *r)
 	return per_second(r, result_ios(r));
 }
 
-static double mean_ns(const struct hist *h)
+static double mean_ns(const struct td_hist *h)
 {
 	return h->nr ? (double)h->sum / (double)h->nr : 0;
 }
@@ -39,7 +39,7 @@ static double cpu_per_io(const struct result *r, uint64_t ns)
 
 static void print_op(const struct job *job, const struct result *r, enum load_op op)
 {
-	const struct hist *h = &r->hist[op];
+	const struct td_hist *h = &r->hist[op];
 
 	if (h->nr == 0)
 		return;
@@ -48,7 +48,7 @@ static void print_op(const struct job *job, const struct result *r, enum load_op
 		printf(" %8.1f MiB/s", per_second(r, h->nr) * (double)job->bs / (1 << 20));
 	printf("   us: mean %.1f", mean_ns(h) / 1000);
 	for (unsigned i = 0; i < TD_NELEMS(percentiles); i++)
-		printf("  p%g %.1f", percentiles[i], (double)hist_percentile(h, percentiles[i]) / 1000);
+		printf("  p%g %.1f", percentiles[i], (double)td_hist_percentile(h, percentiles[i]) / 1000);
 	printf("  max %.1f\n", (double)h->max / 1000);
 }
 
@@ -69,7 +69,7 @@ void report_text(const char *target, const struct job *job, const struct result 
 
 /* ---- JSON ---- */
 
-static json_t *op_json(const struct job *job, const struct result *r, const struct hist *h)
+static json_t *op_json(const struct job *job, const struct result *r, const struct td_hist *h)
 {
 	json_int_t bytes = (json_int_t)h->nr * (json_int_t)job->bs;
 	json_t *lat = json_pack("{s:f, s:I}", "mean", mean_ns(h), "max", (json_int_t)h->max);
@@ -78,7 +78,7 @@ static json_t *op_json(const struct job *job, const struct result *r, const stru
 		char name[16];
 
 		snprintf(name, sizeof(name), "p%g", percentiles[i]);
-		json_object_set_new(lat, name, json_integer((json_int_t)hist_percentile(h, percentiles[i])));
+		json_object_set_new(lat, name, json_integer((json_int_t)td_hist_percentile(h, percentiles[i])));
 	}
 	return json_pack("{s:I, s:I, s:f, s:f, s:o}", "ios", (json_int_t)h->nr, "bytes", bytes, "iops",
 			 per_second(r, h->nr), "bytes_per_s", per_second(r, h->nr) * (double)job->bs,

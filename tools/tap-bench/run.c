@@ -82,7 +82,7 @@ static void sum_up(const struct lane *lanes, unsigned nr, struct result *res)
 {
 	for (unsigned i = 0; i < nr; i++) {
 		for (unsigned op = 0; op < LOAD_OPS; op++)
-			hist_merge(&res->hist[op], &lanes[i].load.hist[op]);
+			td_hist_merge(&res->hist[op], &lanes[i].load.hist[op]);
 		res->verified += lanes[i].load.verified;
 	}
 }
