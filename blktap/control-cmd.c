@@ -182,6 +182,12 @@ static int cmd_resize(struct daemon *d, const json_t *request, json_t *reply, st
 	return td_vbd_resize(d->vbd, (uint64_t)size, ret_err);
 }
 
+static int cmd_set(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	(void)reply;
+	return td_vbd_set(d->vbd, get_string(request, "driver"), get_string(request, "options"), ret_err);
+}
+
 /* The client's connection becomes one for events when this is answered: see control_wants_events. */
 static int cmd_events(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
@@ -231,6 +237,12 @@ static const struct field disconnect_fields[] = {
 
 static const struct field resize_fields[] = { { "size", JSON_INTEGER, true }, { 0 } };
 
+static const struct field set_fields[] = {
+	{ "driver", JSON_STRING, true },
+	{ "options", JSON_STRING, true },
+	{ 0 },
+};
+
 static const struct control_cmd commands[] = {
 	{ "info", NULL, cmd_info },
 	{ "stats", NULL, cmd_stats },
@@ -241,6 +253,7 @@ static const struct control_cmd commands[] = {
 	{ "pause", NULL, cmd_pause },
 	{ "unpause", unpause_fields, cmd_unpause },
 	{ "resize", resize_fields, cmd_resize },
+	{ "set", set_fields, cmd_set },
 	{ "events", NULL, cmd_events },
 	{ "ring-features", NULL, control_ring_features },
 	{ "ring-connect", connect_fields, control_ring_connect },

@@ -132,6 +132,17 @@ static json_t *vbd_json(const struct td_vbd_stats *s, int *r)
 	return o;
 }
 
+static json_t *counters_json(const struct td_image *im, int *r)
+{
+	json_t *o = json_object();
+	struct td_counters c;
+
+	td_image_counters(im, &c);
+	for (unsigned i = 0; i < c.nr; i++)
+		put(o, c.counter[i].name, number(c.counter[i].value), r);
+	return o;
+}
+
 static json_t *layer_json(const struct td_image *im, unsigned layer, int *r)
 {
 	const struct td_image_stats *s = &im->stats;
@@ -151,6 +162,7 @@ static json_t *layer_json(const struct td_image *im, unsigned layer, int *r)
 	put(o, "read_bytes", number(s->read_bytes), r);
 	put(o, "write_bytes", number(s->write_bytes), r);
 	put(o, "errors", number(s->errors), r);
+	put(o, "counters", counters_json(im, r), r);
 	return o;
 }
 

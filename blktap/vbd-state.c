@@ -26,10 +26,18 @@ static void remember_image(struct td_vbd *vbd)
 	vbd->limits = vbd->image->limits;
 }
 
+/* Nothing new starts meanwhile.  Until resume_image() or close_image() no driver holds requests back. */
 static void wait_drained(struct td_vbd *vbd)
 {
+	td_image_drain(vbd->image, true);
 	while (vbd->stats.in_flight > 0)
 		td_waitq_wait(&vbd->drained);
+}
+
+static void resume_image(struct td_vbd *vbd)
+{
+	td_image_drain(vbd->image, false);
+	vbd_start_waiting(vbd);
 }
 
 /* On success image and spec are the new ones. On failure nothing has changed. */
@@ -105,7 +113,7 @@ int td_vbd_close(struct td_vbd *vbd)
 static int run_on(struct td_vbd *vbd, int r, struct td_err *ret_err)
 {
 	set_state(vbd, TD_VBD_RUNNING);
-	vbd_start_waiting(vbd);
+	resume_image(vbd);
 	return td_err_set(ret_err, r, "%s: cannot be paused, the flush failed: %s; it runs on",
 			  vbd->image->name, strerrordesc_np(-r));
 }
@@ -192,6 +200,48 @@ int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err)
 	}
 	vbd->held = false;
 	vbd_changed(vbd);
-	vbd_start_waiting(vbd);
+	resume_image(vbd);
+	return r;
+}
+
+/* ---- options ---- */
+
+/* The new specification first: once the driver has the options nothing may fail any more. */
+static int set_options(struct td_vbd *vbd, const char *driver, struct td_opts *opts, struct td_err *ret_err)
+{
+	char *spec = NULL;
+	int r = td_spec_change(vbd->spec, driver, opts, &spec, NULL);
+
+	/* What the specification does not name may be in the stack all the same: the image says what is wrong. */
+	if (r < 0 && r != -ENOENT)
+		return td_err_set(ret_err, r, "%s: cannot be changed: %s", vbd->spec, strerrordesc_np(-r));
+	r = td_image_set(vbd->image, driver, opts, ret_err);
+	if (r == -ENOENT)
+		td_err_set(ret_err, r,
+			   "there is no %s in the stack of this disk; a filter is put in front: %s/%s",
+			   driver, driver, vbd->spec);
+	if (r < 0 || !spec) {
+		free(spec);
+		return r;
+	}
+	free(vbd->spec);
+	vbd->spec = spec;
+	return 0;
+}
+
+int td_vbd_set(struct td_vbd *vbd, const char *driver, const char *text, struct td_err *ret_err)
+{
+	struct td_opts opts = { 0 };
+	int r;
+	td_co_guard(&vbd->state_lock);
+
+	if (!vbd->image)
+		return td_err_set(ret_err, vbd->spec ? -EBUSY : -ENODEV, "%s: %s", vbd->name,
+				  vbd->spec ? "is paused: unpause it, with other options if you like"
+					    : "there is no open disk");
+	r = td_opts_parse(&opts, text, strlen(text), ret_err);
+	if (r == 0)
+		r = set_options(vbd, driver, &opts, ret_err);
+	td_opts_done(&opts);
 	return r;
 }

@@ -13,7 +13,7 @@
 #include <blktap/policy.h>
 #include <blktap/spec.h>
 
-extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram;
+extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram, td_throttle;
 
 /* An image never ends beyond this, so that every offset is a positive off_t. */
 #define TD_IMAGE_MAX ((uint64_t)INT64_MAX)
@@ -71,9 +71,6 @@ TD_CHECK int td_backing_path(const struct td_image *im, char **ret_path, struct 
 
 /* What one layer says, checked.  A driver without the slot holds everything. */
 TD_CO TD_CHECK int td_layer_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
-
-/* Change what a running fault filter does; what opts does not name stays, the counters start anew. */
-TD_CHECK int td_fault_set(struct td_image *im, struct td_opts *opts, struct td_err *ret_err);
 
 /* A specification of one node, made of its parts; td_spec_free. */
 TD_CHECK int td_spec_make(const char *driver, const char *path, struct td_spec **ret_spec,

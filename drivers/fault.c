@@ -3,14 +3,14 @@
  * A filter that fails: for trying out what stands above it, in tests and by hand.
  *
  *	read-every=N write-every=N zero-every=N trim-every=N flush-every=N	each N-th of its kind fails; 0: none
- *	error=NAME	EIO (if not given), ENOSPC, ENOMEM, EAGAIN, ETIMEDOUT, EUCLEAN
+ *	error=NAME	EIO (if not given), ENOSPC, EDQUOT, ENOMEM, EAGAIN, ETIMEDOUT, EUCLEAN
  *	after=N		the first N requests of any kind pass
  *	once=on		one failure, then none
  *	torn=on		a write that fails has written its first half (whole sectors)
  *	from=OFF to=OFF	only requests that touch these bytes are counted and fail; flushes always are
  *	delay-ms=N	each request first sleeps so long
  *
- * All can be changed while the disk runs: td_fault_set.
+ * All can be changed while the disk runs (td_image_set); what is not named stays, and it counts anew from there.
  */
 #include "drivers.h"
 
@@ -36,7 +36,7 @@ static const struct {
 	const char *name;
 	int code;
 } fault_errors[] = {
-	{ "EIO", EIO },       { "ENOSPC", ENOSPC },       { "ENOMEM", ENOMEM },
+	{ "EIO", EIO },       { "ENOSPC", ENOSPC },       { "EDQUOT", EDQUOT },   { "ENOMEM", ENOMEM },
 	{ "EAGAIN", EAGAIN }, { "ETIMEDOUT", ETIMEDOUT }, { "EUCLEAN", EUCLEAN },
 };
 
@@ -51,31 +51,40 @@ static int parse_error(struct fault *f, const char *name, struct td_err *ret_err
 		}
 	}
 	return td_err_set(ret_err, -EINVAL,
-			  "fault: error=%s: it is one of EIO ENOSPC ENOMEM EAGAIN ETIMEDOUT EUCLEAN", name);
+			  "fault: error=%s: it is one of EIO ENOSPC EDQUOT ENOMEM EAGAIN ETIMEDOUT EUCLEAN",
+			  name);
 }
 
-int td_fault_set(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
+static int fault_options(struct fault *f, struct td_opts *opts, struct td_err *ret_err)
 {
-	struct fault *f = im->state, next = *f;
-	int r = parse_error(&next, td_opts_get(opts, "error"), ret_err);
+	int r = parse_error(f, td_opts_get(opts, "error"), ret_err);
 
 	for (unsigned i = 0; r == 0 && i < FAULT_OPS; i++)
-		r = td_opts_u64(opts, every_names[i], 0, UINT64_MAX, &next.every[i], ret_err);
+		r = td_opts_u64(opts, every_names[i], 0, UINT64_MAX, &f->every[i], ret_err);
 	if (r == 0)
-		r = td_opts_size(opts, "from", &next.from, ret_err);
+		r = td_opts_size(opts, "from", &f->from, ret_err);
 	if (r == 0)
-		r = td_opts_size(opts, "to", &next.to, ret_err);
+		r = td_opts_size(opts, "to", &f->to, ret_err);
 	if (r == 0)
-		r = td_opts_u64(opts, "after", 0, UINT64_MAX, &next.after, ret_err);
+		r = td_opts_u64(opts, "after", 0, UINT64_MAX, &f->after, ret_err);
 	if (r == 0)
-		r = td_opts_u64(opts, "delay-ms", 0, 60000, &next.delay_ms, ret_err);
+		r = td_opts_u64(opts, "delay-ms", 0, 60000, &f->delay_ms, ret_err);
 	if (r == 0)
-		r = td_opts_bool(opts, "once", &next.once, ret_err);
+		r = td_opts_bool(opts, "once", &f->once, ret_err);
 	if (r == 0)
-		r = td_opts_bool(opts, "torn", &next.torn, ret_err);
+		r = td_opts_bool(opts, "torn", &f->torn, ret_err);
+	return r;
+}
+
+static int fault_set(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct fault *f = im->state, next = *f;
+	int r = fault_options(&next, opts, ret_err);
+
+	if (r == 0)
+		r = td_opts_none_unused(opts, im->drv->name, ret_err);
 	if (r < 0)
 		return r;
-	/* Count anew from here on. */
 	memset(next.seen, 0, sizeof(next.seen));
 	next.all = next.failed = 0;
 	*f = next;
@@ -88,7 +97,14 @@ static int fault_open(struct td_image *im, struct td_opts *opts, struct td_err *
 
 	f->error = EIO;
 	f->to = TD_IMAGE_MAX;
-	return td_fault_set(im, opts, ret_err);
+	return fault_options(f, opts, ret_err);
+}
+
+static void fault_counters(const struct td_image *im, struct td_counters *ret)
+{
+	const struct fault *f = im->state;
+
+	td_counter(ret, "failed", f->failed);
 }
 
 /* 0: let it pass; -errno: this is the one. */
@@ -173,4 +189,6 @@ const struct td_driver td_fault = {
 	.flush = fault_flush,
 	.extent = fault_extent,
 	.resize = fault_resize,
+	.set = fault_set,
+	.counters = fault_counters,
 };

@@ -285,3 +285,42 @@ void td_image_freeze(struct td_image *im)
 {
 	im->frozen = true;
 }
+
+/* ---- what is changed and asked beside the data ---- */
+
+int td_image_set(struct td_image *im, const char *driver, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct td_image *top = im;
+
+	while (im && strcmp(im->drv->name, driver) != 0)
+		im = im->child;
+	if (!im)
+		return td_err_set(ret_err, -ENOENT, "%s: there is no %s in its stack", top->name, driver);
+	if (!im->drv->set)
+		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has no options that can be changed now",
+				  im->name, driver);
+	return im->drv->set(im, opts, ret_err);
+}
+
+/* A backing image stands behind one node of a stack, which is not always its top. */
+void td_image_drain(struct td_image *im, bool on)
+{
+	struct td_image *below;
+
+	for (; im; im = below) {
+		below = NULL;
+		for (; im; im = im->child) {
+			if (im->drv->drain)
+				im->drv->drain(im, on);
+			if (im->backing)
+				below = im->backing;
+		}
+	}
+}
+
+void td_image_counters(const struct td_image *im, struct td_counters *ret)
+{
+	ret->nr = 0;
+	if (im->drv->counters)
+		im->drv->counters(im, ret);
+}

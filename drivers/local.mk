@@ -23,5 +23,8 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/ram.c \
 	drivers/registry.c \
 	drivers/spec.c \
-	drivers/stack.c
+	drivers/stack.c \
+	drivers/throttle-gate.c \
+	drivers/throttle-gate.h \
+	drivers/throttle.c
 EXTRA_DIST += drivers/README.md

@@ -10,6 +10,7 @@ static const struct td_driver *const drivers[] = {
 	&td_null,
 	&td_qcow2,
 	&td_ram,
+	&td_throttle,
 };
 
 const struct td_driver *td_driver_find(const char *name)

@@ -152,3 +152,77 @@ void td_spec_free(struct td_spec *spec)
 	free(spec->text);
 	free(spec);
 }
+
+/* ---- and back to text ---- */
+
+static void put_option(FILE *f, const struct td_opt *opt, bool first)
+{
+	fprintf(f, "%s%s=", first ? "(" : ",", opt->name);
+	for (const char *p = opt->value; *p; p++) {
+		if (strchr(",)\\", *p))
+			(void)fputc('\\', f);
+		(void)fputc(*p, f);
+	}
+}
+
+/* NULL: no memory. */
+static char *spec_format(const struct td_spec *spec)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	bool failed;
+
+	if (!f)
+		return NULL;
+	for (unsigned i = 0; i < spec->nr; i++) {
+		const struct td_spec_node *node = &spec->node[i];
+
+		fprintf(f, "%s%s", i > 0 ? "/" : "", node->name);
+		for (unsigned k = 0; k < node->opts.nr; k++)
+			put_option(f, &node->opts.opt[k], k == 0);
+		if (node->opts.nr > 0)
+			(void)fputc(')', f);
+	}
+	fprintf(f, ":%s", spec->path);
+	failed = ferror(f) != 0;
+	if (fclose(f) != 0 || failed) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static struct td_spec_node *find_node(struct td_spec *spec, const char *driver)
+{
+	for (unsigned i = 0; i < spec->nr; i++)
+		if (strcmp(spec->node[i].name, driver) == 0)
+			return &spec->node[i];
+	return NULL;
+}
+
+int td_spec_change(const char *text, const char *driver, const struct td_opts *opts, char **ret_text,
+		   struct td_err *ret_err)
+{
+	struct td_spec_node *node;
+	struct td_spec *spec;
+	char *changed = NULL;
+	int r = td_spec_parse(text, &spec, ret_err);
+
+	if (r < 0)
+		return r;
+	node = find_node(spec, driver);
+	if (!node)
+		r = td_err_set(ret_err, -ENOENT, "%s: names no driver %s", text, driver);
+	for (unsigned i = 0; r == 0 && i < opts->nr; i++)
+		r = td_opts_replace(&node->opts, opts->opt[i].name, opts->opt[i].value, ret_err);
+	if (r == 0) {
+		changed = spec_format(spec);
+		if (!changed)
+			r = td_err_set(ret_err, -ENOMEM, "%s: no memory", text);
+	}
+	td_spec_free(spec);
+	if (r == 0)
+		*ret_text = changed;
+	return r;
+}

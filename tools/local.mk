@@ -15,6 +15,7 @@ bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/minor.c tools/tap-ctl/minor.h \
 	tools/tap-ctl/pause.c \
 	tools/tap-ctl/resize.c \
+	tools/tap-ctl/set.c \
 	tools/tap-ctl/spawn.c \
 	tools/tap-ctl/stats.c \
 	tools/tap-ctl/steps.c tools/tap-ctl/steps.h \

@@ -115,6 +115,29 @@ const char *td_opts_unused(const struct td_opts *o)
 	return NULL;
 }
 
+int td_opts_none_unused(const struct td_opts *o, const char *whose, struct td_err *ret_err)
+{
+	const char *name = td_opts_unused(o);
+
+	return name ? td_err_set(ret_err, -EINVAL, "%s has no option '%s' that can be changed now", whose, name)
+		    : 0;
+}
+
+int td_opts_replace(struct td_opts *o, const char *name, const char *value, struct td_err *ret_err)
+{
+	struct td_opt *opt = find(o, name);
+	char *copy;
+
+	if (!opt)
+		return td_opts_add(o, name, value, ret_err);
+	copy = strdup(value);
+	if (!copy)
+		return td_err_set(ret_err, -ENOMEM, "out of memory");
+	free(opt->value);
+	opt->value = copy;
+	return 0;
+}
+
 /* ---- values ---- */
 
 int td_opts_bool(struct td_opts *o, const char *name, bool *ret, struct td_err *ret_err)

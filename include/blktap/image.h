@@ -103,6 +103,24 @@ struct td_check {
 #define TD_FIX_LEAKS 0x01u
 #define TD_FIX_ALL   0x03u
 
+#define TD_COUNTERS_MAX 32
+
+struct td_counters {
+	unsigned nr;
+	struct {
+		const char *name; /* static; sizes are bytes, names in _ns are times */
+		uint64_t value;
+	} counter[TD_COUNTERS_MAX];
+};
+
+static inline void td_counter(struct td_counters *c, const char *name, uint64_t value)
+{
+	if (c->nr < TD_COUNTERS_MAX) {
+		c->counter[c->nr].name = name;
+		c->counter[c->nr++].value = value;
+	}
+}
+
 /* Making a new image. */
 struct td_create {
 	struct td_env *env;
@@ -161,6 +179,17 @@ struct td_driver {
 
 	/* Facts for `info`, as name=value pairs; may be NULL. */
 	int (*info)(struct td_image *im, struct td_opts *ret);
+
+	/* ---- of an open image, from a coroutine or not; none may yield; each may be NULL ---- */
+
+	/* Change what can be changed while it is open.  All or nothing; an option that it does not know is -EINVAL. */
+	int (*set)(struct td_image *im, struct td_opts *opts, struct td_err *ret_err);
+
+	/* on: somebody waits until no request is left, so none is to be held back on purpose; off: as ever. */
+	void (*drain)(struct td_image *im, bool on);
+
+	/* What it counts for itself, for `stats`: caches and the like. */
+	void (*counters)(const struct td_image *im, struct td_counters *ret);
 };
 
 struct td_image {
@@ -260,6 +289,19 @@ TD_CO TD_CHECK int td_chain_read(struct td_image *im, uint64_t off, const struct
 
 /* Does the chain below im read as zeros at off, for how long?  For copy-on-write that need not copy. */
 TD_CO TD_CHECK int td_chain_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
+
+/*
+ * Change options of the uppermost driver of this name in im's own stack, at once, while it is used.  -ENOENT: there is
+ * none; -ENOTSUP: it has none that can be changed; else what its set() says.
+ */
+TD_CHECK int td_image_set(struct td_image *im, const char *driver, struct td_opts *opts,
+			  struct td_err *ret_err);
+
+/* on: the caller waits for the last request of im and its chain, so nothing holds one back; off: as ever. */
+void td_image_drain(struct td_image *im, bool on);
+
+/* What one image counts for itself; nothing of its child.  *ret is filled anew. */
+void td_image_counters(const struct td_image *im, struct td_counters *ret);
 
 /* ---- registry.c ---- */
 

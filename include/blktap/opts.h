@@ -43,6 +43,12 @@ TD_CHECK int td_opts_u64(struct td_opts *o, const char *name, uint64_t min, uint
 /* The name of the first option that nobody used, or NULL. */
 const char *td_opts_unused(const struct td_opts *o);
 
+/* While something runs: -EINVAL if one is unused, with a sentence that says whose option it is not. */
+TD_CHECK int td_opts_none_unused(const struct td_opts *o, const char *whose, struct td_err *ret_err);
+
+/* Give an option this value, whether it was there or not. */
+TD_CHECK int td_opts_replace(struct td_opts *o, const char *name, const char *value, struct td_err *ret_err);
+
 /* "64K" to 65536.  -EINVAL; -ERANGE at 2^63 and above. */
 TD_CHECK int td_parse_size(const char *text, uint64_t *ret);
 

@@ -36,4 +36,11 @@ struct td_spec {
 TD_CHECK int td_spec_parse(const char *text, struct td_spec **ret_spec, struct td_err *ret_err);
 void td_spec_free(struct td_spec *spec);
 
+/*
+ * The same specification with these options of its first node of this name changed or added, as a new text of the
+ * caller's.  -ENOENT: there is no such node.
+ */
+TD_CHECK int td_spec_change(const char *text, const char *driver, const struct td_opts *opts, char **ret_text,
+			    struct td_err *ret_err);
+
 #endif

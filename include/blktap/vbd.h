@@ -78,6 +78,13 @@ TD_CO TD_CHECK int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct t
 TD_CO TD_CHECK int td_vbd_resize(struct td_vbd *vbd, uint64_t size, struct td_err *ret_err);
 
 /*
+ * Change options of a driver in the open image's stack: the uppermost of this name (td_image_set).  opts as in a
+ * specification, "iops=100,bps=1M".  They become part of the disk's specification, so that they outlive a pause.
+ */
+TD_CO TD_CHECK int td_vbd_set(struct td_vbd *vbd, const char *driver, const char *opts,
+			      struct td_err *ret_err);
+
+/*
  * Be told of what changed on the disk: its size (a resize, or unpaused onto another image), its state.  fn is called
  * from the loop, outside coroutines, some time after the change; it looks at the disk for what it is now.  It may
  * watch and unwatch, itself and others.  The struct is the caller's.

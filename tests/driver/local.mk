@@ -38,6 +38,10 @@ DRIVER_TESTS += tests/driver/test-sim-aio
 tests_driver_test_sim_aio_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_sim_aio_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-throttle
+tests_driver_test_throttle_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_throttle_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-spec
 tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)

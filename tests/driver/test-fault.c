@@ -124,13 +124,13 @@ static void it_can_be_changed_while_the_disk_runs(void **state)
 	(void)state;
 	assert_int_equal(rd(im), -EIO);
 	assert_int_equal(td_opts_parse(&o, "read-every=0,write-every=2", 26, NULL), 0);
-	assert_int_equal(td_fault_set(im, &o, NULL), 0);
+	assert_int_equal(td_image_set(im, "fault", &o, NULL), 0);
 	td_opts_done(&o);
 	assert_int_equal(rd(im), 0);
 	assert_int_equal(wr(im), 0);
 	assert_int_equal(wr(im), -EIO);
 	assert_int_equal(td_opts_parse(&o, "error=EPERM", 11, NULL), 0);
-	assert_int_equal(td_fault_set(im, &o, &env.err), -EINVAL);
+	assert_int_equal(td_image_set(im, "fault", &o, &env.err), -EINVAL);
 	td_opts_done(&o);
 	assert_int_equal(test_close(&env, im), 0);
 }

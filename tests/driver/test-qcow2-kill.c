@@ -20,7 +20,6 @@ struct kill {
 	struct run *run;
 	char keep[128], saved[128]; /* the file; and a copy of it as it was at the kill */
 	bool has_saved;
-	bool unsure; /* an fsync failed: nobody knows what is there, and nothing is kept that would name it */
 	unsigned adopted;
 };
 
@@ -51,8 +50,8 @@ static void at_the_kill(void *arg)
 {
 	struct kill *k = arg;
 
-	k->unsure |= simdisk_sync_failed(k->run->sim);
-	if (!k->unsure)
+	/* After a failed fsync nobody knows what of it is there, and nothing is kept that would name it. */
+	if (!simdisk_sync_failed(k->run->sim))
 		model_kill(k->run->model);
 	k->has_saved = access(k->keep, F_OK) == 0;
 	if (k->has_saved)
@@ -110,7 +109,6 @@ static bool kill_point(struct kill *k, uint64_t n)
 	struct simdisk_state *state;
 	uint64_t seed = run->seed * 1000 + n;
 
-	k->unsure = false;
 	(void)unlink(k->keep);
 	run_begin(run);
 	simdisk_cut(run->sim, n);

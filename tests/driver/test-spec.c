@@ -121,6 +121,33 @@ static void what_is_no_specification_is_refused_with_a_reason(void **state)
 	refused("tap:", "no driver");
 }
 
+/* text with these options of driver changed; back through the parser to be sure that it is one. */
+static void changed(const char *text, const char *driver, const char *options, const char *want)
+{
+	struct td_opts o = { 0 };
+	struct td_spec *s;
+	char *now;
+
+	assert_int_equal(td_opts_parse(&o, options, strlen(options), NULL), 0);
+	assert_int_equal(td_spec_change(text, driver, &o, &now, NULL), 0);
+	assert_string_equal(now, want);
+	assert_int_equal(td_spec_parse(now, &s, NULL), 0);
+	td_spec_free(s);
+	free(now);
+	assert_int_equal(td_spec_change(text, "other", &o, &now, NULL), -ENOENT);
+	td_opts_done(&o);
+}
+
+static void options_are_changed_in_place(void **state)
+{
+	(void)state;
+	changed("tap:throttle/qcow2:/a:b,c", "throttle", "iops=3", "throttle(iops=3)/qcow2:/a:b,c");
+	changed("throttle(iops=1,bps=2M)/aio(direct=off):/a", "throttle", "bps=9,iops-read=4",
+		"throttle(iops=1,bps=9,iops-read=4)/aio(direct=off):/a");
+	changed("a(x=1)/b/a(x=2):", "a", "x=3", "a(x=3)/b/a(x=2):");
+	changed("a(x=p\\)\\,\\\\q):", "a", "y=\\)", "a(x=p\\)\\,\\\\q,y=\\)):");
+}
+
 static void nothing_to_free_is_fine(void **state)
 {
 	(void)state;
@@ -137,6 +164,7 @@ int main(void)
 		cmocka_unit_test(the_prefixes_of_xen_are_dropped),
 		cmocka_unit_test(empty_options_and_paths_are_for_the_driver_to_judge),
 		cmocka_unit_test(what_is_no_specification_is_refused_with_a_reason),
+		cmocka_unit_test(options_are_changed_in_place),
 		cmocka_unit_test(nothing_to_free_is_fine),
 	};
 

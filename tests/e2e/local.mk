@@ -15,6 +15,7 @@ E2E += tests/e2e/kill9.sh
 EXTRA_DIST += tests/e2e/nbd-stamps.py
 
 E2E += tests/e2e/daemon-control.sh
+E2E += tests/e2e/daemon-filters.sh
 E2E += tests/e2e/daemon-life.sh
 E2E += tests/e2e/daemon-resize.sh
 E2E += tests/e2e/daemon-ring.sh

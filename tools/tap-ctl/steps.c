@@ -95,6 +95,12 @@ int step_resize(pid_t pid, uint64_t size, unsigned timeout_ms, struct td_err *re
 		    ret_err);
 }
 
+int step_set(pid_t pid, const char *driver, const char *options, struct td_err *ret_err)
+{
+	return call(pid, json_pack("{s:s, s:s, s:s}", "cmd", "set", "driver", driver, "options", options),
+		    QUICK_TIMEOUT_MS, ret_err);
+}
+
 /* ---- what a dead daemon leaves ---- */
 
 /* ctl<pid>, nbd<pid>, nbd<pid>.<minor>: and nothing of pid 12 when the pid is 1. */

@@ -31,6 +31,9 @@ TD_CHECK int step_unpause(pid_t pid, const char *spec,
 
 TD_CHECK int step_resize(pid_t pid, uint64_t size, unsigned timeout_ms, struct td_err *ret_err);
 
+/* Options of a driver in the stack, as a specification writes them. */
+TD_CHECK int step_set(pid_t pid, const char *driver, const char *options, struct td_err *ret_err);
+
 /* Remove the sockets that a dead daemon left. */
 TD_CHECK int step_sweep(pid_t pid, struct td_err *ret_err);
 

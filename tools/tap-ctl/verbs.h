@@ -8,7 +8,7 @@
 #include "tools/common/cli.h"
 
 extern const struct cli_cmd list_cmd, spawn_cmd, create_cmd, destroy_cmd, pause_cmd, unpause_cmd, resize_cmd,
-	stats_cmd;
+	stats_cmd, set_cmd, throttle_cmd;
 
 /* Options that are worded the same everywhere.  The verb's struct is S, with fields of these names. */
 #define OPT_PID(S)                                                                                           \
