@@ -459,7 +459,9 @@ static int aio_extent(struct td_image *im, uint64_t off, uint64_t len, struct td
 	struct aio *a = im->state;
 	off_t pos;
 
-	*ret = (struct td_extent){ .kind = TD_EXTENT_DATA, .allocated = true, .len = len };
+	*ret = (struct td_extent){
+		.kind = TD_EXTENT_DATA, .allocated = true, .has_host = true, .host_off = off, .len = len
+	};
 	if (a->device || a->no_seek)
 		return 0;
 	pos = lseek(a->fd, (off_t)off, SEEK_DATA);
@@ -468,7 +470,8 @@ static int aio_extent(struct td_image *im, uint64_t off, uint64_t len, struct td
 		return 0;
 	}
 	if (pos < 0 || (uint64_t)pos > off) {
-		*ret = (struct td_extent){ .kind = TD_EXTENT_ZERO, .len = len };
+		ret->kind = TD_EXTENT_ZERO;
+		ret->allocated = false;
 		if (pos < 0)
 			return extent_last(a, off);
 		ret->len = TD_MIN(len, (uint64_t)pos - off);

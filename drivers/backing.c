@@ -12,9 +12,9 @@ static bool looks_like_protocol(const char *name)
 	return name[strcspn(name, ":/")] == ':';
 }
 
-int td_backing_path(const struct td_image *im, char **ret_path, struct td_err *ret_err)
+int td_image_backing_path(const struct td_image *im, const char *name, char **ret_path,
+			  struct td_err *ret_err)
 {
-	const char *name = im->backing_path;
 	const char *slash = strrchr(im->path, '/');
 	int dir_len = slash ? (int)(slash - im->path) + 1 : 0;
 

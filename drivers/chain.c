@@ -7,7 +7,8 @@
  *	 2    |DD....DD..DD..|		a shorter image reads as zeros past its end,
  *	base  |DDDDDDDDDDDDDDDDDDDDD|	whatever lies below that place
  *
- * Backing images are read-only, so what a layer answered stays true until it is read.
+ * Backing images are read-only, so what a layer answered stays true until it is read.  A commit writes to one of them,
+ * but only where a layer above it answers for the chain.
  */
 #include "drivers.h"
 
@@ -28,21 +29,28 @@ int td_layer_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_e
 	/* A driver that answers nonsense must not make us run in circles, or hand out somebody's zeros. */
 	if (e.len == 0 || e.len > len)
 		return -EIO;
+	/* A filter answers for the chain below it. */
+	if (!(im->drv->flags & TD_FILTER)) {
+		e.held = e.kind != TD_EXTENT_BACKING;
+		e.depth = 0;
+	}
 	*ret = e;
 	return 0;
 }
 
 /*
  * The first layer from im on down that holds something at off.  *ret tells what, and for how long no layer above has
- * anything to say; *ret_layer is the layer, or NULL for the zeros where no layer has anything.
+ * anything to say; *ret_layer is the layer, or NULL for the zeros where no layer has anything.  The walk ends at stop:
+ * BACKING, and *ret_layer is stop.
  */
-static int chain_find(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret,
-		      struct td_image **ret_layer)
+static int chain_find(struct td_image *im, const struct td_image *stop, uint64_t off, uint64_t len,
+		      struct td_extent *ret, struct td_image **ret_layer)
 {
 	struct td_extent e = { .kind = TD_EXTENT_BACKING, .len = len };
+	unsigned depth = 0;
 	int r;
 
-	for (; im; im = im->backing) {
+	for (; im && im != stop; im = im->backing, depth++) {
 		if (off >= im->size) {
 			im = NULL;
 			break;
@@ -54,8 +62,11 @@ static int chain_find(struct td_image *im, uint64_t off, uint64_t len, struct td
 		if (e.kind != TD_EXTENT_BACKING)
 			break;
 	}
-	if (!im)
+	if (!im) {
 		e = (struct td_extent){ .kind = TD_EXTENT_ZERO, .len = e.len };
+		depth -= depth > 0;
+	}
+	e.depth += depth;
 	*ret = e;
 	*ret_layer = im;
 	return 0;
@@ -65,7 +76,7 @@ int td_chain_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_e
 {
 	struct td_image *layer;
 
-	return chain_find(im->backing, off, len, ret, &layer);
+	return chain_find(im->backing, NULL, off, len, ret, &layer);
 }
 
 int td_image_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret)
@@ -76,13 +87,23 @@ int td_image_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_e
 
 	if (len == 0 || !td_in_range(off, len, im->size))
 		return -EINVAL;
-	r = chain_find(im, off, len, &e, &layer);
+	r = chain_find(im, NULL, off, len, &e, &layer);
 	if (r < 0)
 		return r;
 	if (layer != im)
 		e.allocated = false;
 	*ret = e;
 	return 0;
+}
+
+int td_image_extent_above(struct td_image *im, const struct td_image *base, uint64_t off, uint64_t len,
+			  struct td_extent *ret)
+{
+	struct td_image *layer;
+
+	if (len == 0 || !td_in_range(off, len, im->size))
+		return -EINVAL;
+	return chain_find(td_image_layer(im), base, off, len, ret, &layer);
 }
 
 /* Read what fits of [off, off + iov->len) in one piece from the chain that starts with im; *ret: how much it was. */
@@ -98,7 +119,7 @@ static int chain_read_piece(struct td_image *im, uint64_t off, const struct td_i
 		e = (struct td_extent){ .kind = TD_EXTENT_DATA, .len = TD_MIN(iov->len, im->size - off) };
 		layer = im;
 	} else if (im) {
-		r = chain_find(im, off, iov->len, &e, &layer);
+		r = chain_find(im, NULL, off, iov->len, &e, &layer);
 		if (r < 0)
 			return r;
 	}

@@ -63,12 +63,6 @@ TD_CO TD_CHECK int td_probe_image(struct td_image *leaf, const struct td_driver 
 TD_CHECK int td_policy_copy(struct td_policy *dst, const struct td_policy *src, const char *path,
 			    struct td_err *ret_err);
 
-/*
- * Where is the backing file that im names?  A relative path is taken from im's own directory.  *ret_path is the
- * caller's to free.  -ENOTSUP: not a plain path (json:, nbd:, ...).
- */
-TD_CHECK int td_backing_path(const struct td_image *im, char **ret_path, struct td_err *ret_err);
-
 /* What one layer says, checked.  A driver without the slot holds everything. */
 TD_CO TD_CHECK int td_layer_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
 

@@ -281,6 +281,68 @@ int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 	return im->drv->snapshot(im, op, name, ret_err);
 }
 
+struct td_image *td_image_layer(struct td_image *im)
+{
+	while ((im->drv->flags & TD_FILTER) && im->child)
+		im = im->child;
+	return im;
+}
+
+/* May what the image records of itself be changed? */
+static int check_change(const struct td_image *im, const char *what, struct td_err *ret_err)
+{
+	if (im->read_only)
+		return td_err_set(ret_err, -EROFS, "%s: %s, it is read-only", im->name, what);
+	if (im->frozen)
+		return td_err_set(ret_err, -EIO, "%s: %s, it is damaged: run tap-img check", im->name, what);
+	return 0;
+}
+
+int td_image_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err)
+{
+	char *new_path, *new_format;
+	int r;
+
+	im = td_image_layer(im);
+	r = check_change(im, "its backing file cannot be changed", ret_err);
+	if (r < 0)
+		return r;
+	if (!im->drv->set_backing)
+		return td_err_set(ret_err, -ENOTSUP, "%s: images of the format %s have no backing file",
+				  im->name, im->drv->name);
+	if (path ? !*path : !!format)
+		return td_err_set(ret_err, -EINVAL, "%s: the name of its backing file would be empty",
+				  im->name);
+	new_path = path ? strdup(path) : NULL;
+	new_format = format ? strdup(format) : NULL;
+	if ((path && !new_path) || (format && !new_format))
+		r = td_err_set(ret_err, -ENOMEM, "%s: no memory", im->name);
+	else
+		r = im->drv->set_backing(im, path, format, ret_err);
+	/* The caller's strings may be those that go. */
+	free(r < 0 ? new_path : im->backing_path);
+	free(r < 0 ? new_format : im->backing_format);
+	if (r < 0)
+		return r;
+	im->backing_path = new_path;
+	im->backing_format = new_format;
+	return 0;
+}
+
+int td_image_empty(struct td_image *im, struct td_err *ret_err)
+{
+	int r;
+
+	im = td_image_layer(im);
+	r = check_change(im, "it cannot be emptied", ret_err);
+	if (r < 0)
+		return r;
+	if (!im->drv->empty || !im->backing)
+		return td_err_set(ret_err, -ENOTSUP, "%s: it cannot be emptied%s", im->name,
+				  im->backing ? "" : ", it has no backing image");
+	return im->drv->empty(im, ret_err);
+}
+
 void td_image_freeze(struct td_image *im)
 {
 	im->frozen = true;

@@ -20,6 +20,9 @@ struct opening {
 	struct td_policy policy;
 	const char *backing_format; /* the user's word for the first image that records none; taken once */
 	const char *direct;         /* what the user said of the page cache holds for the whole chain */
+	bool wants_base;            /* one of the chain is opened for writing: */
+	const char *base_path;      /* this file; NULL: the first */
+	struct td_image *base;      /* once it is open */
 	struct file_id *seen;
 	unsigned nr_seen, max_seen;
 };
@@ -85,13 +88,26 @@ static int backing_driver(struct opening *op, const struct td_image *im, const c
 	return 0;
 }
 
+/* Is this the image of the chain that is to be written? */
+static bool is_base(const struct opening *op, const char *path)
+{
+	struct stat a, b;
+
+	if (!op->wants_base || op->base)
+		return false;
+	if (!op->base_path)
+		return true;
+	return stat(path, &a) == 0 && stat(op->base_path, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
 static int backing_spec(struct opening *op, struct td_image *im, struct td_spec **ret_spec,
 			struct td_err *ret_err)
 {
 	td_cleanup(free) char *path = NULL;
 	const char *driver = NULL;
 	struct td_spec *spec = NULL;
-	int r = td_backing_path(im, &path, ret_err);
+	int r = td_image_backing_path(im, im->backing_path, &path, ret_err);
 
 	if (r == 0)
 		r = chain_note(op, path, ret_err);
@@ -114,17 +130,23 @@ static int backing_spec(struct opening *op, struct td_image *im, struct td_spec 
 /* Open what im, and then each image below it, names as its backing file. */
 static int chain_open(struct opening *op, struct td_image *im, unsigned flags, struct td_err *ret_err)
 {
-	flags = (flags & TD_OPEN_NO_LOCK) | TD_OPEN_RDONLY | TD_OPEN_BACKING;
+	flags &= TD_OPEN_NO_LOCK;
 	for (; im->backing_path; im = im->backing) {
 		struct td_spec *spec;
 		int r = backing_spec(op, im, &spec, ret_err);
+		bool base;
 
 		if (r < 0)
 			return r;
-		r = td_stack_open(&op->at, spec, flags, &im->backing, ret_err);
+		base = is_base(op, spec->path);
+		r = td_stack_open(&op->at, spec,
+				  flags | (base ? TD_OPEN_BASE : TD_OPEN_RDONLY | TD_OPEN_BACKING),
+				  &im->backing, ret_err);
 		td_spec_free(spec);
 		if (r < 0)
 			return td_err_prefix(ret_err, r, "%s: backing file", im->name);
+		if (base)
+			op->base = im->backing;
 	}
 	return 0;
 }
@@ -161,6 +183,14 @@ static void opening_done(struct opening *op)
 	free(op->seen);
 }
 
+static int no_base(const struct opening *op, const struct td_image *top, struct td_err *ret_err)
+{
+	if (!op->base_path)
+		return td_err_set(ret_err, -ENOENT, "%s: it has no backing image", top->name);
+	return td_err_set(ret_err, -ENOENT, "%s: it is not in the chain of backing images of %s",
+			  op->base_path, top->name);
+}
+
 static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
 		    struct td_err *ret_err)
 {
@@ -176,6 +206,8 @@ static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, st
 		r = td_spec_unused(spec, ret_err);
 	for (struct td_image *im = top; r == 0 && im && !(flags & TD_OPEN_NO_CHAIN); im = im->child)
 		r = chain_open(op, im, flags, ret_err);
+	if (r == 0 && op->wants_base && !op->base)
+		r = no_base(op, top, ret_err);
 	if (r < 0) {
 		if (top)
 			td_ignore(td_image_close(top)); /* the first error is the one to tell */
@@ -185,19 +217,37 @@ static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, st
 	return 0;
 }
 
-int td_image_open(struct td_env *env, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
-		  struct td_err *ret_err)
+static int open_image(struct opening *op, struct td_env *env, struct td_spec *spec, unsigned flags,
+		      struct td_image **ret_im, struct td_err *ret_err)
 {
-	struct opening op = { .at = { .env = env } };
-	int r = td_policy_copy(&op.policy, env->policy, spec->path, ret_err);
+	int r = td_policy_copy(&op->policy, env->policy, spec->path, ret_err);
 
 	if (r < 0)
 		return r;
-	op.at.policy = &op.policy;
+	op->at = (struct td_place){ .env = env, .policy = &op->policy };
+	r = open_all(op, spec, flags, ret_im, ret_err);
+	opening_done(op);
+	return r;
+}
+
+int td_image_open(struct td_env *env, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
+		  struct td_err *ret_err)
+{
+	struct opening op = { 0 };
+
 	if (flags & TD_OPEN_BACKING)
 		flags |= TD_OPEN_RDONLY;
-	r = open_all(&op, spec, flags, ret_im, ret_err);
-	opening_done(&op);
+	return open_image(&op, env, spec, flags, ret_im, ret_err);
+}
+
+int td_image_open_base(struct td_env *env, struct td_spec *spec, const char *base, unsigned flags,
+		       struct td_image **ret_im, struct td_image **ret_base, struct td_err *ret_err)
+{
+	struct opening op = { .wants_base = true, .base_path = base };
+	int r = open_image(&op, env, spec, flags, ret_im, ret_err);
+
+	if (r == 0)
+		*ret_base = op.base;
 	return r;
 }
 

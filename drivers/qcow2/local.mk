@@ -2,10 +2,12 @@
 drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-adopt.c \
 	drivers/qcow2/qcow2-alloc.c \
+	drivers/qcow2/qcow2-backing.c \
 	drivers/qcow2/qcow2-cache.c \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-create.c \
 	drivers/qcow2/qcow2-discard.c \
+	drivers/qcow2/qcow2-empty.c \
 	drivers/qcow2/qcow2-file.c \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \

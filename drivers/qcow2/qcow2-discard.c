@@ -12,17 +12,17 @@
 
 /* ---- whole clusters; the range is held exclusively ---- */
 
-static enum qcow2_kind target(const struct qcow2 *q, bool unmap)
+static enum qcow2_kind target(const struct qcow2 *q, unsigned flags)
 {
 	if (q->h.version < 3)
 		return QCOW2_HOLE;
-	if (!unmap)
+	if (!(flags & TD_MAY_UNMAP))
 		return QCOW2_ZERO_ALLOC; /* what is ours stays allocated */
-	return q->im->backing ? QCOW2_ZERO : QCOW2_HOLE;
+	return q->im->backing || (flags & TD_OWN) ? QCOW2_ZERO : QCOW2_HOLE;
 }
 
 /* Is there anything to change? */
-static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e, bool unmap,
+static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e, unsigned flags,
 		       bool *ret)
 {
 	bool zero = false;
@@ -34,13 +34,14 @@ static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_e
 		*ret = true;
 		return 0;
 	case QCOW2_ZERO_ALLOC:
-		*ret = unmap;
+		*ret = flags & TD_MAY_UNMAP;
 		return 0;
 	case QCOW2_ZERO:
 		*ret = false;
 		return 0;
 	case QCOW2_HOLE:
-		r = qcow2_reads_zero(q, guest_off, e, &zero);
+		if (!(flags & TD_OWN))
+			r = qcow2_reads_zero(q, guest_off, e, &zero);
 		break;
 	}
 	if (r == 0)
@@ -48,7 +49,7 @@ static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_e
 	return r;
 }
 
-static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
+static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
 	uint64_t at = start;
 	int r = 0;
@@ -58,22 +59,25 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, bool unm
 		bool change = false;
 
 		r = qcow2_map(q, at, end - at, &e);
-		/* A missing table spans much; where a chain may say different things of it, a slice at a time. */
-		if (r == 0 && q->im->backing)
+		/*
+		 * A missing table spans much; where it is going to be made, or a chain may say different things of
+		 * it, a slice at a time.
+		 */
+		if (r == 0 && (q->im->backing || (flags & TD_OWN)))
 			e.len = TD_MIN(e.len, qcow2_to_slice_end(q, at));
 		if (r == 0)
-			r = must_change(q, at, &e, unmap, &change);
+			r = must_change(q, at, &e, flags, &change);
 		if (r == 0 && change)
 			r = qcow2_l2_own(q, at);
 		if (r == 0 && change)
-			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, unmap), 0);
+			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, flags), 0);
 		at += r == 0 ? e.len : 0;
 	}
 	return r;
 }
 
 /* An L2 table's span at a time: others get their turn, and what is dropped does not pile up in memory. */
-static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap)
+static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
 	unsigned spans = 0;
 	int r = 0;
@@ -86,7 +90,7 @@ static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, bool unmap
 
 		next = TD_MIN(end, at + qcow2_to_table_end(q, at));
 		td_range_lock(&q->ranges, &range, at, next - at, TD_RANGE_EXCLUSIVE);
-		r = zero_clusters(q, at, next, unmap);
+		r = zero_clusters(q, at, next, flags);
 		td_range_unlock(&q->ranges, &range);
 		if (r == 0 && q->pending.nr > QCOW2_FREES_MAX)
 			r = qcow2_commit(q, 0);
@@ -152,6 +156,10 @@ static int zero_ends(struct td_image *im, const struct split *s, unsigned flags)
 
 	if (r == 0)
 		r = part_is_zero(q, s->end, s->tail - s->end, &tail_zero);
+	if (flags & TD_OWN) { /* the cluster becomes ours as a whole */
+		head_zero = s->head == s->start;
+		tail_zero = s->end == s->tail;
+	}
 	if (r == 0 && (!head_zero || !tail_zero) && (flags & TD_FAST))
 		return -ENOTSUP;
 	if (r == 0 && !head_zero)
@@ -165,7 +173,7 @@ static int zero_all(struct td_image *im, const struct split *s, unsigned flags)
 {
 	int r = zero_ends(im, s, flags);
 
-	return r < 0 ? r : zero_middle(im->state, s->start, s->end, flags & TD_MAY_UNMAP);
+	return r < 0 ? r : zero_middle(im->state, s->start, s->end, flags);
 }
 
 /* ---- the slots ---- */
@@ -177,7 +185,7 @@ int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned f
 	int r;
 
 	/* No way to say "zero" over a backing image: image.c writes zeros, or tells who wanted it fast. */
-	if (q->h.version < 3 && im->backing)
+	if (q->h.version < 3 && (im->backing || (flags & TD_OWN)))
 		return -ENOTSUP;
 	r = qcow2_begin_write(q);
 	if (r == 0)
@@ -200,6 +208,6 @@ int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
 		return 0;
 	r = qcow2_begin_write(q);
 	if (r == 0)
-		r = zero_middle(q, s.start, s.end, true);
+		r = zero_middle(q, s.start, s.end, TD_MAY_UNMAP);
 	return r;
 }

@@ -67,6 +67,15 @@ void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr)
 	f->spare--;
 }
 
+void qcow2_frees_add_entry(struct qcow2_frees *f, const struct qcow2_geom *g, const struct qcow2_l2e *e)
+{
+	uint64_t first = e->host_off >> g->cluster_bits, last = first;
+
+	if (e->kind == QCOW2_PACKED)
+		last = (e->host_off + e->packed_len - 1) >> g->cluster_bits;
+	qcow2_frees_add(f, first, last - first + 1);
+}
+
 void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from)
 {
 	STAILQ_CONCAT(&to->chunks, &from->chunks);

@@ -2,24 +2,26 @@
 /*
  * The header: read at open, and the few moments at which it changes.
  *
- * Only the first sector is ever rewritten, and in it only the fields we know, so extensions, unknown fields and the
- * backing name stay as they are.  One sector is written whole or not at all; but a write that *failed* leaves open
- * which of the two is on the disk.  Then the old header is written again before anything else may be
- * (qcow2_header_settle): until that succeeds, tables that only one of the two headers names must not change.
+ * Only the first sector is rewritten here, and in it only the fields we know, so extensions, unknown fields and the
+ * backing name stay as they are (qcow2-backing.c changes those).  One sector is written whole or not at all; but a
+ * write that *failed* leaves open which of the two is on the disk.  Then the old header is written again before
+ * anything else may be (qcow2_header_settle): until that succeeds, tables that only one of the two headers names must
+ * not change.
  */
 #include "qcow2-int.h"
 
 #define HEADER_LEN_AT 100
 #define SUPPORTED     (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION)
 
-static int write_sector0(struct qcow2 *q, const struct qcow2_header *h)
+/* around: the sector as it is but for the header's fields. */
+static int write_sector0(struct qcow2 *q, const uint8_t around[QCOW2_SECTOR], const struct qcow2_header *h)
 {
 	uint8_t sector[QCOW2_SECTOR];
 	struct qcow2_header known = *h;
 	int r;
 
 	/* The codec leaves alone what lies behind the fields it knows, even where the header is longer than this. */
-	memcpy(sector, q->sector0, sizeof(sector));
+	memcpy(sector, around, sizeof(sector));
 	known.header_len = TD_MIN(h->header_len, (uint32_t)sizeof(sector));
 	if (qcow2_header_encode(&known, sector, sizeof(sector)) == 0)
 		return -EINVAL;
@@ -39,13 +41,14 @@ static int settle_locked(struct qcow2 *q)
 
 	if (!q->header_unsure)
 		return 0;
-	r = write_sector0(q, &q->h);
+	r = write_sector0(q, q->sector0, &q->h);
 	if (r == 0)
 		q->header_unsure = false;
 	return r;
 }
 
-static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
+int qcow2_header_replace_locked(struct qcow2 *q, const uint8_t sector[QCOW2_SECTOR],
+				const struct qcow2_header *h)
 {
 	int r = settle_locked(q);
 
@@ -54,7 +57,7 @@ static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
 	if (r < 0)
 		return r;
 	q->header_unsure = true;
-	r = write_sector0(q, h);
+	r = write_sector0(q, sector, h);
 	if (r < 0) {
 		/* At once, if it can be: a kill must not leave a header that names tables other than those kept. */
 		td_ignore(settle_locked(q));
@@ -63,6 +66,11 @@ static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
 	q->header_unsure = false;
 	q->h = *h;
 	return 0;
+}
+
+static int switch_locked(struct qcow2 *q, const struct qcow2_header *h)
+{
+	return qcow2_header_replace_locked(q, q->sector0, h);
 }
 
 int qcow2_header_settle(struct qcow2 *q)

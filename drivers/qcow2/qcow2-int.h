@@ -159,6 +159,8 @@ void qcow2_frees_init(struct qcow2_frees *f);
 void qcow2_frees_done(struct qcow2_frees *f);
 TD_CHECK int qcow2_frees_reserve(struct qcow2_frees *f, size_t nr);
 void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr); /* within what was reserved */
+void qcow2_frees_add_entry(struct qcow2_frees *f, const struct qcow2_geom *g,
+			   const struct qcow2_l2e *e); /* DATA, ZERO_ALLOC or PACKED: what it points at */
 void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from);    /* from is empty afterwards */
 
 /* ---- the driver's state ---- */
@@ -275,6 +277,10 @@ TD_CO TD_CHECK int qcow2_begin_alloc(struct qcow2 *q);
  */
 typedef void qcow2_header_fn(struct qcow2_header *h, const void *arg);
 TD_CO TD_CHECK int qcow2_header_switch(struct qcow2 *q, qcow2_header_fn *change, const void *arg);
+
+/* The same with header_lock held, and with another first sector to put the header into. */
+TD_CO TD_CHECK int qcow2_header_replace_locked(struct qcow2 *q, const uint8_t sector[QCOW2_SECTOR],
+					       const struct qcow2_header *h);
 void qcow2_header_clean(struct qcow2_header *h, const void *arg); /* a change: the dirty bit goes */
 
 /* After a failed switch: the old header again.  Nothing else may be written before this succeeded. */
@@ -448,6 +454,12 @@ TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov 
 
 TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);
 TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len);
+
+/* ---- qcow2-backing.c, qcow2-empty.c ---- */
+
+TD_CO TD_CHECK int qcow2_set_backing(struct td_image *im, const char *path, const char *format,
+				     struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_empty(struct td_image *im, struct td_err *ret_err);
 
 /* ---- qcow2-keep.c ---- */
 

@@ -323,15 +323,6 @@ static void new_entry(const struct qcow2_l2e *old, enum qcow2_kind kind, uint64_
 	}
 }
 
-static void drop_entry(struct qcow2 *q, const struct qcow2_l2e *e)
-{
-	uint64_t first = e->host_off >> q->g.cluster_bits, last = first;
-
-	if (e->kind == QCOW2_PACKED)
-		last = (e->host_off + e->packed_len - 1) >> q->g.cluster_bits;
-	qcow2_frees_add(&q->pending, first, last - first + 1);
-}
-
 /*
  * No yield in here: a commit sees all of it, and what it drops, or nothing.  A kill may leave the first of them set,
  * each as a whole: their data is written and counted.
@@ -350,7 +341,7 @@ static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, u
 		new_entry(&old, kind, host_off + (i << q->g.cluster_bits), &e, &drop);
 		qcow2_put_entry(raw, qcow2_l2e_encode(&q->g, &e));
 		if (drop)
-			drop_entry(q, &old);
+			qcow2_frees_add_entry(&q->pending, &q->g, &old);
 	}
 	if (kind == QCOW2_DATA)
 		q->l2_depends = true;

@@ -147,12 +147,17 @@ int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint64_t len, struc
 	td_range_unlock(&q->ranges, &range);
 	if (r < 0)
 		return r;
-	*ret = (struct td_extent){ .kind = TD_EXTENT_DATA, .allocated = true, .len = e.len };
+	*ret = (struct td_extent){
+		.kind = TD_EXTENT_DATA,
+		.allocated = e.kind != QCOW2_HOLE && e.kind != QCOW2_ZERO,
+		.packed = e.kind == QCOW2_PACKED,
+		.has_host = e.kind == QCOW2_DATA || e.kind == QCOW2_ZERO_ALLOC,
+		.host_off = e.host_off,
+		.len = e.len,
+	};
 	if (e.kind == QCOW2_HOLE)
-		*ret = (struct td_extent){ .kind = TD_EXTENT_BACKING, .len = e.len };
+		ret->kind = TD_EXTENT_BACKING;
 	else if (e.kind == QCOW2_ZERO || e.kind == QCOW2_ZERO_ALLOC)
-		*ret = (struct td_extent){ .kind = TD_EXTENT_ZERO,
-					   .allocated = e.kind == QCOW2_ZERO_ALLOC,
-					   .len = e.len };
+		ret->kind = TD_EXTENT_ZERO;
 	return 0;
 }

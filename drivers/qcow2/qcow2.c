@@ -317,5 +317,7 @@ const struct td_driver td_qcow2 = {
 	.flush = qcow2_flush,
 	.extent = qcow2_extent_at,
 	.resize = qcow2_resize,
+	.set_backing = qcow2_set_backing,
+	.empty = qcow2_empty,
 	.info = qcow2_info,
 };

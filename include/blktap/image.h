@@ -46,6 +46,7 @@ struct td_env {
 #define TD_OPEN_NO_LOCK  0x08u /* take no lock on the file: for info on a disk in use */
 #define TD_OPEN_NO_CHAIN 0x10u /* leave the backing image closed: for info, rebase */
 #define TD_OPEN_CHECK    0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
+#define TD_OPEN_BASE     0x40u /* a backing image that is opened for writing: set by td_image_open_base alone */
 
 /* Flags of the data calls. */
 #define TD_FUA       0x01u /* write, zero: on stable storage before the call returns */
@@ -57,6 +58,8 @@ struct td_env {
  * -EINVAL else.  What does not become smaller is written as it is; -ENOTSUP: the format has no compression.
  */
 #define TD_COMPRESS 0x10u
+/* Zero: by this layer's own word, also where what is below it reads as zeros: the backing image is going to change. */
+#define TD_OWN 0x20u
 
 /* Flags of td_image_resize. */
 #define TD_RESIZE_SHRINK 0x01u /* it may become smaller; what is behind the new end is lost */
@@ -69,8 +72,15 @@ enum td_extent_kind {
 
 struct td_extent {
 	enum td_extent_kind kind;
-	bool allocated; /* ZERO: space is kept for it.  DATA: always true */
-	uint64_t len;   /* bytes from the asked offset on; 1..asked */
+	bool allocated;    /* ZERO: space is kept for it.  DATA: always true */
+	bool packed;       /* DATA: it is kept compressed */
+	bool has_host;     /* host_off is known */
+	uint64_t host_off; /* where in the file of the layer that holds it */
+	uint64_t len;      /* bytes from the asked offset on; 1..asked */
+
+	/* Added by chain.c; a driver leaves them alone. */
+	bool held;      /* a layer holds it; false: zeros because the chain has ended */
+	unsigned depth; /* how many layers down that one is, or the last that was asked */
 };
 
 /* What a driver knows of its image; fixed at open but for resize. */
@@ -177,6 +187,18 @@ struct td_driver {
 	int (*check)(struct td_image *im, unsigned fix, struct td_check *ret);
 	int (*snapshot)(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err);
 
+	/*
+	 * Record another backing file, of this format (both NULL: none).  A power cut at any moment leaves the old
+	 * pair or the new one.  Nothing of the contents changes, and im->backing stays as it is.
+	 */
+	int (*set_backing)(struct td_image *im, const char *path, const char *format, struct td_err *ret_err);
+
+	/*
+	 * Hold nothing any more, so that all is read from the backing image.  Nothing else is in flight.  A power cut
+	 * leaves of each part what was there or nothing.
+	 */
+	int (*empty)(struct td_image *im, struct td_err *ret_err);
+
 	/* Facts for `info`, as name=value pairs; may be NULL. */
 	int (*info)(struct td_image *im, struct td_opts *ret);
 
@@ -226,6 +248,14 @@ TD_CO TD_CHECK int td_image_open_text(struct td_env *env, const char *spec, unsi
 				      struct td_image **ret_im, struct td_err *ret_err);
 
 /*
+ * Open a stack, and one image of its chain for writing: the file that base names, or NULL for the first below the top.
+ * *ret_base belongs to *ret_im and is closed with it.  -ENOENT: there is no such image in the chain.
+ */
+TD_CO TD_CHECK int td_image_open_base(struct td_env *env, struct td_spec *spec, const char *base,
+				      unsigned flags, struct td_image **ret_im, struct td_image **ret_base,
+				      struct td_err *ret_err);
+
+/*
  * Flush and close the stack and its chain; nothing may be in flight.  NULL is fine. -errno: see driver->close; -EIO of
  * one that is frozen.
  */
@@ -266,12 +296,42 @@ TD_CO TD_CHECK int td_image_flush(struct td_image *im);
  */
 TD_CO TD_CHECK int td_image_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
 
+/*
+ * The same of the layers above base, which is in im's chain, alone: BACKING where none of them holds anything and base,
+ * or what is below it, decides.  base NULL: of all layers.
+ */
+TD_CO TD_CHECK int td_image_extent_above(struct td_image *im, const struct td_image *base, uint64_t off,
+					 uint64_t len, struct td_extent *ret);
+
 /* -EINVAL: smaller without TD_RESIZE_SHRINK. */
 TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, unsigned flags,
 				   struct td_err *ret_err);
 TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 				     struct td_err *ret_err);
+
+/*
+ * Record another backing file in the image; path as it is to be recorded (relative: to the image's own folder), NULL:
+ * none.  format NULL: it is not said.  For an image that is closed soon: im->backing is still the old one.
+ */
+TD_CO TD_CHECK int td_image_set_backing(struct td_image *im, const char *path, const char *format,
+					struct td_err *ret_err);
+
+/*
+ * Drop all that this layer holds.  For commit: what the image reads as must be on stable storage in its backing image.
+ * -ENOTSUP: it cannot be emptied, or there is no backing image.
+ */
+TD_CO TD_CHECK int td_image_empty(struct td_image *im, struct td_err *ret_err);
+
+/* The image below any filters: the one that has a backing image, or could have. */
+struct td_image *td_image_layer(struct td_image *im);
+
+/*
+ * Where a backing file of this name is, if im records it: relative to im's own folder.  *ret_path is the caller's to
+ * free.  -ENOTSUP: not a plain path (json:, nbd:, ...); -EUCLEAN: empty.
+ */
+TD_CHECK int td_image_backing_path(const struct td_image *im, const char *name, char **ret_path,
+				   struct td_err *ret_err);
 
 /*
  * For format drivers: the image breaks its format, or its storage does not keep what was written.  Refuse writes from

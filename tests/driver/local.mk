@@ -54,6 +54,12 @@ tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(QCOW2_
 tests_driver_test_qcow2_basic_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_basic_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-backing
+tests_driver_test_qcow2_backing_SOURCES = tests/driver/test-qcow2-backing.c tests/driver/qcow2-fsck.c \
+	tests/driver/qcow2-fsck.h
+tests_driver_test_qcow2_backing_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_backing_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-adopt
 tests_driver_test_qcow2_adopt_SOURCES = tests/driver/test-qcow2-adopt.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h

@@ -211,7 +211,7 @@ static void backing_path_is(const char *image, const char *backing, const char *
 	struct td_image im = overlay(image, backing);
 	char *got = NULL;
 
-	assert_int_equal(td_backing_path(&im, &got, &err), 0);
+	assert_int_equal(td_image_backing_path(&im, im.backing_path, &got, &err), 0);
 	assert_string_equal(got, want);
 	free(got);
 }
@@ -238,7 +238,7 @@ static void backing_names_that_are_no_paths_are_refused(void **state)
 		struct td_image im = overlay("/srv/top", names[i]);
 		char *got = NULL;
 
-		assert_int_equal(td_backing_path(&im, &got, &err), -ENOTSUP);
+		assert_int_equal(td_image_backing_path(&im, im.backing_path, &got, &err), -ENOTSUP);
 		assert_non_null(strstr(err.msg, names[i]));
 		assert_null(got);
 	}
