@@ -97,12 +97,4 @@ check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)
 endif
 
-# Every operation fails or is the last, over ten times as many seeds.
-torture: torture-driver
-torture-driver: all $(check_PROGRAMS)
-	TEST_ROUNDS=10 TEST_STRIDE=1 TEST_IMAGES=3 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
-		TESTS="tests/driver/test-qcow2-faults tests/driver/test-qcow2-crash \
-			tests/driver/test-qcow2-kill"
-.PHONY: torture-driver
-
 EXTRA_DIST += tests/driver/README.md

@@ -58,10 +58,3 @@ tests_driver_qcow2_matrix_LDADD = tests/lib/libtest.a $(DRIVER_LIBS) $(DRIVER_SY
 
 dist_check_SCRIPTS += $(E2E)
 TESTS += $(E2E)
-
-# What check does a little of, at length.
-torture: torture-e2e
-torture-e2e: all
-	INTEROP_RUNS=200 KILL9_ROUNDS=20 MATRIX_RUNS=1500 $(MAKE) $(AM_MAKEFLAGS) check-TESTS \
-		TESTS="tests/e2e/interop-qcow2.sh tests/e2e/kill9.sh tests/e2e/matrix.sh"
-.PHONY: torture torture-e2e

@@ -83,9 +83,3 @@ tests_fuzz_fuzz_tables_SOURCES = tests/fuzz/fuzz-tables.c
 tests_fuzz_fuzz_tables_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_tables_LDADD = $(FUZZ_LIBS)
 endif
-
-# A minute each.
-torture: torture-fuzz
-torture-fuzz: config.h
-	FUZZ_SECONDS=60 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS=tests/fuzz/run.sh
-.PHONY: torture-fuzz

@@ -117,6 +117,7 @@ const char *const files[] = {
 	"disk = [\n'a,raw,xvda,w' , # the first\n\n'b,raw,xvdb,w'\n# none\n]\nvif = ['']\n",
 	"disk = [ 'a' ]\ndisk += [ 'b', 'c' ]\n",
 	"disk += [ 'a' ]\n",
+	"x = [[ 'a\\qb' ]\n]\n",
 	"disk = [ 'a' ]\ndisk = [ 'b' ]\ndisk += [ 'c' ]\n",
 	"disk = []\n",
 	"disk = [ ]; disk += [ 'a' ]; name = 'x'\n",

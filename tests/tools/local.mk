@@ -29,12 +29,4 @@ tests_tools_test_config_xl_LDADD = tools/tap-config/libtapconfig.a $(CMOCKA_LIBS
 endif
 endif
 
-# At length, with other seeds.
-torture: torture-tools
-torture-tools: $(TOOLS_TESTS)
-	for t in $(TOOLS_TESTS) $(TOOLS_TESTS) $(TOOLS_TESTS); do \
-		TEST_ROUNDS=500 TEST_SEED=$$(date +%N) ./$$t || exit 1; \
-	done
-.PHONY: torture-tools
-
 EXTRA_DIST += tests/tools/README.md

@@ -70,6 +70,16 @@ static int add_item(struct parser *p, struct cfg_setting *s)
 	return next(p);
 }
 
+/* Not kept, but it has to be one that xl reads. */
+static int skip_item(struct parser *p)
+{
+	char *text = NULL;
+	int r = p->t.kind == TOK_STRING ? token_string(&p->lx, &p->t, &text, p->err) : 0;
+
+	free(text);
+	return r < 0 ? r : next(p);
+}
+
 static bool is_atom(const struct parser *p)
 {
 	return p->t.kind == TOK_STRING || p->t.kind == TOK_NUMBER;
@@ -113,7 +123,7 @@ static int parse_list(struct parser *p, struct cfg_setting *s)
 			r = next(p);
 		} else if (is_atom(p) && value_may_come) {
 			value_may_come = false;
-			r = depth == 1 ? add_item(p, s) : next(p);
+			r = depth == 1 ? add_item(p, s) : skip_item(p);
 		} else {
 			return 1;
 		}
