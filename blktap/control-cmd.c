@@ -4,6 +4,7 @@
  * type, is refused by name: a typing error in a script must not pass for a request.
  */
 #include "control.h"
+#include "marker.h"
 #include <blktap/log.h>
 #include <blktap/spec.h>
 
@@ -96,14 +97,17 @@ static int cmd_stats(struct daemon *d, const json_t *request, json_t *reply, str
 static int cmd_attach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	json_int_t minor = json_integer_value(json_object_get(request, "minor"));
+	int r;
 
 	(void)reply;
 	if (minor < 0 || minor > INT32_MAX)
 		return td_err_set(ret_err, -EINVAL, "minor: should be a number from 0 to %d", INT32_MAX);
 	if (d->minor >= 0 && d->minor != minor)
 		return td_err_set(ret_err, -EBUSY, "minor %d is attached; detach it first", d->minor);
-	d->minor = (int)minor;
-	return 0;
+	r = d->marker < 0 ? marker_take((int)minor, &d->marker, ret_err) : 0;
+	if (r == 0)
+		d->minor = (int)minor;
+	return r;
 }
 
 static int cmd_detach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
@@ -114,6 +118,7 @@ static int cmd_detach(struct daemon *d, const json_t *request, json_t *reply, st
 		return td_err_set(ret_err, -EBUSY, "a disk is open; close it first");
 	if (d->minor < 0)
 		return td_err_set(ret_err, -ENODEV, "no minor is attached");
+	marker_drop(&d->marker);
 	d->minor = -1;
 	return 0;
 }

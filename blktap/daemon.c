@@ -299,7 +299,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err
 	struct open_call c = { d, o, ret_err };
 	int r;
 
-	*d = (struct daemon){ .minor = o->minor };
+	*d = (struct daemon){ .minor = o->minor, .marker = -1 };
 	r = start_policy(d, o, ret_err);
 	if (r == 0)
 		r = start_runtime(d, o, ret_err);

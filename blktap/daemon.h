@@ -47,6 +47,7 @@ struct daemon {
 	struct td_export *exports[DAEMON_MAX_EXPORTS];
 	unsigned nr_exports;
 	int minor;
+	int marker; /* the minor's, open and locked; -1: none */
 	struct td_mutex lock; /* one of open, close, end at a time */
 	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
 	bool ending;

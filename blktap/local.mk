@@ -27,6 +27,8 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/daemon-ring.c \
 	blktap/daemon.c \
 	blktap/daemon.h \
+	blktap/marker.c \
+	blktap/marker.h \
 	blktap/nbd-conn.c \
 	blktap/nbd-listen.c \
 	blktap/nbd-options.c \

@@ -8,11 +8,15 @@ tools_libtoolcommon_a_SOURCES = \
 
 sbin_PROGRAMS += bin/tap-ctl
 bin_tap_ctl_SOURCES = \
+	tools/tap-ctl/allocate.c \
+	tools/tap-ctl/attach.c \
+	tools/tap-ctl/check.c \
 	tools/tap-ctl/create.c \
 	tools/tap-ctl/destroy.c \
 	tools/tap-ctl/list.c \
 	tools/tap-ctl/main.c \
 	tools/tap-ctl/minor.c tools/tap-ctl/minor.h \
+	tools/tap-ctl/open.c tools/tap-ctl/open.h \
 	tools/tap-ctl/pause.c \
 	tools/tap-ctl/resize.c \
 	tools/tap-ctl/set.c \
@@ -20,7 +24,7 @@ bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/stats.c \
 	tools/tap-ctl/steps.c tools/tap-ctl/steps.h \
 	tools/tap-ctl/taps.c tools/tap-ctl/taps.h \
-	tools/tap-ctl/verbs.h
+	tools/tap-ctl/verbs.c tools/tap-ctl/verbs.h
 bin_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
 bin_PROGRAMS += bin/tap-img

@@ -20,6 +20,13 @@ TD_CHECK int td_run_dir(const char **ret_dir, struct td_err *ret_err);
 TD_CHECK int td_run_path(char **ret_path, struct td_err *ret_err, const char *fmt, ...) TD_PRINTF(3, 4);
 
 /*
+ * The marker of a minor, for td_run_path: the minor is taken while it is there.  A daemon that has the minor holds a
+ * lock (flock) on it, and wrote its pid into it.
+ */
+#define TD_MARKER_DIR "tapdisk"
+#define TD_MARKER     TD_MARKER_DIR "/tapdisk-%d"
+
+/*
  * One request, one answer.  request is an object with "cmd"; the reference is taken.  *ret_reply, if not NULL, is the
  * caller's.  A daemon's refusal comes back as its errno and sentence; -ECONNREFUSED or -ENOENT: no such daemon;
  * -ETIMEDOUT after timeout_ms.

@@ -3,27 +3,12 @@
 # The hotplug script block-tapdisk: what it waits for, what it says, how it ends. xenstore is a folder here, its
 # commands are a few lines each, tapback is whoever holds the lock.
 . "${srcdir:-.}/tests/e2e/lib.sh"
+. "${srcdir:-.}/tests/e2e/fake-xs.sh"
 require flock
 
 SCRIPT=$(cd "$srcdir" && pwd)/tools/xen/block-tapdisk
-export XS=$T/xs XENBUS_TYPE=vbd XENBUS_PATH=backend/vbd/7/51712 XENBUS_BASE_PATH=backend
+export XENBUS_TYPE=vbd XENBUS_PATH=backend/vbd/7/51712 XENBUS_BASE_PATH=backend
 BE=$XS/$XENBUS_PATH
-
-fake_xenstore()
-{
-	mkdir -p "$T/fake"
-	cat >"$T/fake/xenstore-read" <<'END'
-#!/bin/sh
-[ -f "$XS/$1" ] || { echo "xenstore-read: couldn't read path $1" >&2; exit 1; }
-cat "$XS/$1"
-END
-	cat >"$T/fake/xenstore-write" <<'END'
-#!/bin/sh
-while [ $# -ge 2 ]; do printf '%s\n' "$2" >"$XS/$1" || exit 1; shift 2; done
-END
-	chmod +x "$T/fake"/*
-	PATH=$T/fake:$PATH
-}
 
 # A new folder as libxl leaves it.
 new_disk()

@@ -5,6 +5,8 @@
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require qemu-img qemu-io nbdinfo python3
 
+MARKERS=$BLKTAP_RUN_DIR/tapdisk
+
 # field NAME MINOR: of the disk's line in the list.
 field() { tap-ctl list -m "$2" | tr ' ' '\n' | sed -n "s/^$1=//p"; }
 
@@ -21,7 +23,7 @@ create()
 }
 
 # What a killed daemon had not written of its disk's tables waits for the next one, not for tap-ctl.
-left() { find "$BLKTAP_RUN_DIR" -mindepth 1 ! -name 'keep*' -printf '%f\n'; }
+left() { find "$BLKTAP_RUN_DIR" -mindepth 1 ! -name 'keep*' ! -name tapdisk -printf '%f\n'; }
 nothing_left() { [ -z "$(left)" ] || fail "left behind: $(left)"; }
 
 # exits CODE COMMAND...
@@ -41,8 +43,10 @@ qemu-img create -q -f qcow2 "$T/c.qcow2" 64M
 [ -z "$(tap-ctl list)" ] || fail "the list of nothing is: $(tap-ctl list)"
 [ "$(tap-ctl list --json)" = "[]" ] || fail "the JSON list of nothing"
 exits 2 tap-ctl destroy -m 0
-expect_fail 'unknown command; there are list, spawn' tap-ctl allocate
-exits 22 tap-ctl allocate
+expect_fail 'unknown command; there are list, allocate' tap-ctl major
+exits 22 tap-ctl major
+[ "$(tap-ctl check)" = ok ] || fail "check says: $(tap-ctl check)"
+BLKTAP_TAPDISK=/bin/false expect_fail . tap-ctl check
 expect_fail 'say which disk: -p PID, -m MINOR' tap-ctl pause
 expect_fail 'say which disk: -a' tap-ctl create
 expect_fail 'no such option' tap-ctl list --frobnicate
@@ -53,7 +57,7 @@ exits 5 bash -c 'tap-ctl --help >/dev/full' # what nobody could read was not sai
 create -a "aio:$T/a.img"
 A_PID=$PID A_MINOR=$MINOR A_NBD=$NBD
 (cd "$T" && tap-ctl create -a tap:qcow2:b.qcow2 >"$T/marker") # relative, and as xm wrote it
-[ "$(cat "$T/marker")" = "$BLKTAP_RUN_DIR/tapdisk-1" ] || fail "the second marker is $(cat "$T/marker")"
+[ "$(cat "$T/marker")" = "$MARKERS/tapdisk-1" ] || fail "the second marker is $(cat "$T/marker")"
 B_MINOR=1 B_PID=$(field pid 1)
 also_kill "$B_PID"
 B_NBD="nbd+unix:///?socket=$BLKTAP_RUN_DIR/nbd$B_PID.1"
@@ -190,8 +194,10 @@ nothing_left
 # ---- a daemon that hangs keeps its minor until it is gone ----
 create -a "qcow2:$T/c.qcow2"
 kill -STOP "$PID"
-expect_fail 'still runs|in time' tap-ctl destroy -m 0 -t 1
-[ -e "$BLKTAP_RUN_DIR/tapdisk-0" ] || fail "the minor of a daemon that still runs was freed"
+started=$SECONDS
+expect_fail "still runs after 1 s.*kill -9 $PID, then tap-ctl destroy -p $PID" tap-ctl destroy -m 0 -t 1
+[ $((SECONDS - started)) -lt 15 ] || fail "destroy -t 1 took $((SECONDS - started)) s"
+[ -e "$MARKERS/tapdisk-0" ] || fail "the minor of a daemon that still runs was freed"
 kill -KILL "$PID"
 wait_for 10 is_gone_or_zombie "$PID"
 forget_pid "$PID"
@@ -199,7 +205,7 @@ tap-ctl destroy -m 0
 nothing_left
 
 # ---- markers alone ----
-touch "$BLKTAP_RUN_DIR/tapdisk-5" "$BLKTAP_RUN_DIR/tapdisk-0"
+touch "$MARKERS/tapdisk-5" "$MARKERS/tapdisk-0"
 [ "$(tap-ctl list)" = "minor=0
 minor=5" ] || fail "markers alone: $(tap-ctl list)"
 create -a "aio:$T/a.img"
@@ -210,6 +216,108 @@ tap-ctl destroy -p 999999 -m 0 # a script that remembers both numbers
 tap-ctl destroy -m 1
 forget_pid "$PID"
 nothing_left
+
+# ---- step by step ----
+[ "$(tap-ctl allocate)" = "$MARKERS/tapdisk-0" ] || fail "allocate"
+PID=$(tap-ctl spawn)
+also_kill "$PID"
+expect_fail 'has no minor; tap-ctl attach' tap-ctl open -p "$PID" -a "aio:$T/a.img"
+expect_fail 'minor 7 is not allocated; tap-ctl allocate' tap-ctl attach -p "$PID" -m 7
+exits 22 tap-ctl attach -p "$PID"
+tap-ctl attach -p "$PID" -m 0
+[ "$(tap-ctl list)" = "pid=$PID minor=0 state=0x2" ] || fail "attached: $(tap-ctl list)"
+expect_fail "minor 0: tapdisk $PID has it" tap-ctl free -m 0
+exits 16 tap-ctl free -m 0
+other=$(tap-ctl spawn)
+also_kill "$other"
+expect_fail 'another tapdisk has it' tap-ctl attach -p "$other" -m 0
+exits 16 tap-ctl attach -p "$other" -m 0
+tap-ctl destroy -p "$other"
+forget_pid "$other"
+expect_fail 'missing.img' tap-ctl open -p "$PID" -m 0 -a "aio:$T/missing.img"
+exits 2 tap-ctl open -p "$PID" -m 0 -a "aio:$T/missing.img"
+tap-ctl open -p "$PID" -m 0 -r -a "qcow2:$T/c.qcow2"
+[ "$(tap-ctl list)" = "pid=$PID minor=0 state=0 args=qcow2:$T/c.qcow2" ] || fail "opened: $(tap-ctl list)"
+tap-ctl list --json | grep -q 'direct=off' || fail "open -r does not go through the page cache"
+exits 16 tap-ctl detach -p "$PID" -m 0 # a disk is open
+NBD="nbd+unix:///?socket=$BLKTAP_RUN_DIR/nbd$PID.0"
+qemu-io -f raw -c "write -P 0x55 0 64k" "$NBD" >/dev/null
+tap-ctl close -p "$PID" -m 0 -f -t 30
+[ "$(tap-ctl list)" = "pid=$PID minor=0 state=0x2" ] || fail "closed: $(tap-ctl list)"
+qemu-img check -q "$T/c.qcow2"
+exits 19 tap-ctl close -p "$PID" -m 0
+tap-ctl open -p "$PID" -m 0 -R -a "qcow2:$T/c.qcow2" # and again
+qemu-io -r -f raw -c "read -P 0x55 0 64k" "$NBD" | grep -q "verification failed" && fail "close lost a write"
+tap-ctl close -m 0
+tap-ctl detach -p "$PID" -m 0
+is_gone_or_zombie "$PID" || fail "tapdisk $PID runs on after detach"
+forget_pid "$PID"
+[ "$(tap-ctl list)" = "minor=0" ] || fail "detached: $(tap-ctl list)"
+tap-ctl free -m 0
+exits 2 tap-ctl free -m 0
+exits 22 tap-ctl free
+nothing_left
+
+# ---- what we cannot do is refused, not left out ----
+for option in "-2 aio:$T/a.img" -s "-e 0" "-C $T/log" "-d name" "-c slice"; do
+	# shellcheck disable=SC2086
+	expect_fail "^tap-ctl: create: ${option%% *}: ." tap-ctl create -a "aio:$T/a.img" $option
+done
+for option in "-2 aio:$T/a.img" -s "-e 0" "-C $T/log" -E; do
+	# shellcheck disable=SC2086
+	expect_fail "^tap-ctl: open: ${option%% *}: ." tap-ctl open -m 0 -a "aio:$T/a.img" $option
+done
+expect_fail '^tap-ctl: unpause: -2: .' tap-ctl unpause -m 0 -2 "aio:$T/a.img"
+expect_fail '^tap-ctl: unpause: -c: .' tap-ctl unpause -m 0 -c "$T/log"
+expect_fail '^tap-ctl: spawn: -c: .' tap-ctl spawn -c slice
+expect_fail '^tap-ctl: allocate: -d: .' tap-ctl allocate -d name
+exits 95 tap-ctl create -a "aio:$T/a.img" -s
+nothing_left
+
+# ---- JSON everywhere ----
+python3 - "$T" <<'PY' || fail "the JSON of some verb"
+import json, subprocess, sys
+def run(*a):
+    return json.loads(subprocess.run(["tap-ctl", *a, "--json"], check=True, stdout=subprocess.PIPE).stdout)
+disk = "aio:" + sys.argv[1] + "/a.img"
+assert run("check")["ok"] is True
+minor = run("allocate")["minor"]
+pid = run("spawn")["pid"]
+who = ["-p", str(pid), "-m", str(minor)]
+done = {"pid": pid, "minor": minor}
+for verb in [["attach"], ["open", "-a", disk], ["pause"], ["unpause"], ["resize", "16M"], ["close"], ["detach"]]:
+    got = run(verb[0], *who, *verb[1:])
+    assert got == done, (verb, got)
+assert run("free", "-m", str(minor)) == {"pid": None, "minor": minor}
+made = run("create", "-a", disk)
+assert run("stats", "-m", str(made["minor"]))["vbd"]
+assert run("destroy", "-m", str(made["minor"])) == {"pid": made["pid"], "minor": made["minor"]}
+assert run("list") == []
+PY
+truncate -s 8M "$T/a.img"
+nothing_left
+
+# ---- an interrupted create leaves nothing ----
+# A tapdisk that starts and then does not answer, so that there is time.
+cat >"$T/slow-tapdisk" <<END
+#!/bin/bash
+exec -a tapdisk "$BUILD/bin/tapdisk" "\$@" > >(while read -r l; do kill -STOP \$\$; echo "\$l"; done)
+END
+chmod +x "$T/slow-tapdisk"
+for signal in INT TERM; do
+	BLKTAP_TAPDISK=$T/slow-tapdisk bash -c 'trap - INT; exec tap-ctl create -a "$1"' - "aio:$T/a.img" &
+	maker=$!
+	wait_for 10 test -e "$MARKERS/tapdisk-0"
+	wait_for 10 eval 'ls "$BLKTAP_RUN_DIR"/ctl*'
+	PID=$(ls "$BLKTAP_RUN_DIR")
+	PID=$(sed -n 's/^ctl//p' <<<"$PID")
+	kill -"$signal" $maker
+	wait $maker && fail "an interrupted create succeeded"
+	[ ! -e "$MARKERS/tapdisk-0" ] || fail "an interrupted create leaves its marker"
+	kill -CONT "$PID"
+	wait_for 10 is_gone_or_zombie "$PID"
+	nothing_left
+done
 
 # ---- at the same time ----
 makers=()

@@ -14,6 +14,8 @@
 #include "taps.h"
 #include "verbs.h"
 
+#define LATE_MS 1000u
+
 struct destroy_args {
 	struct cli_common common;
 	int pid, minor, timeout;
@@ -33,23 +35,57 @@ static void note(struct outcome *o, int r, const struct td_err *err)
 	}
 }
 
+/* One time limit for all the steps; even a late one is given a moment. */
+static unsigned time_left(uint64_t deadline_ms)
+{
+	uint64_t now = step_now_ms();
+
+	return now + LATE_MS < deadline_ms ? (unsigned)(deadline_ms - now) : LATE_MS;
+}
+
+static int hangs(const struct tap *row, unsigned timeout_ms, struct td_err *ret_err)
+{
+	return td_err_set(
+		ret_err, -ETIMEDOUT,
+		"tapdisk %d still runs after %u s; wait and repeat, or give it up: kill -9 %d, then "
+		"tap-ctl destroy -p %d (what it answered and did not write is kept for whoever opens "
+		"the image next)",
+		(int)row->pid, timeout_ms / 1000, (int)row->pid, (int)row->pid);
+}
+
 /*
  * Close by message, so that a failing flush is heard of; SIGTERM would only tell the log.  A daemon that does
  * not answer in time gets the signal all the same.
  */
 static int end_daemon(const struct tap *row, unsigned timeout_ms, struct outcome *o)
 {
+	uint64_t deadline = step_now_ms() + timeout_ms;
 	struct td_err err = { .msg = "" };
 	int r;
 
 	if (row->kind == TAP_LIVE && row->state >= 0 && row->state != TAP_CLOSED)
 		note(o, step_close(row->pid, timeout_ms, &err), &err);
 	if (row->kind == TAP_LIVE && row->minor >= 0 && o->r != -ETIMEDOUT)
-		note(o, step_detach(row->pid, &err), &err);
+		note(o, step_detach(row->pid, time_left(deadline), &err), &err);
 	td_debug("tapdisk %d: terminate", (int)row->pid);
-	r = td_ctl_terminate(row->pid, timeout_ms, &err);
+	r = td_ctl_terminate(row->pid, time_left(deadline), &err);
 	note(o, r, &err);
+	if (r == -ETIMEDOUT)
+		o->r = hangs(row, timeout_ms, &o->err);
 	return r;
+}
+
+/*
+ * Freed by somebody else meanwhile, and perhaps taken again: nothing to do.  The marker may have got the daemon's pid
+ * after it was looked at.
+ */
+static int free_minor(const struct tap *row, struct td_err *ret_err)
+{
+	int r = minor_free(row->minor, row->marked, ret_err);
+
+	if (r == -ENOENT && row->pid > 0)
+		r = minor_free(row->minor, row->pid, ret_err);
+	return r == -ENOENT ? 0 : r;
 }
 
 static int destroy(const struct tap *row, unsigned timeout_ms, struct td_err *ret_err)
@@ -65,7 +101,7 @@ static int destroy(const struct tap *row, unsigned timeout_ms, struct td_err *re
 	if (row->pid > 0)
 		note(&o, step_sweep(row->pid, &err), &err);
 	if (row->minor >= 0)
-		note(&o, minor_free(row->minor, row->marked, &err), &err);
+		note(&o, free_minor(row, &err), &err);
 	if (o.r == 0)
 		return 0;
 	*ret_err = o.err;
@@ -93,6 +129,8 @@ static int destroy_run(const void *arg, char *const *operands, unsigned nr, stru
 	}
 	if (r == 0)
 		r = destroy(row, step_timeout_ms(args->timeout, CLOSE_TIMEOUT_MS), ret_err);
+	if (r == 0 && row)
+		r = verb_done(&args->common, row->pid, row->minor);
 	taps_done(&t);
 	return r;
 }
@@ -105,7 +143,7 @@ static const struct cli_opt destroy_opts[] = {
 
 const struct cli_cmd destroy_cmd = {
 	.name = "destroy",
-	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS]",
+	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS] [--json]",
 	.summary = "close a disk, end its tapdisk, free its minor",
 	.opts = destroy_opts,
 	.nr_opts = TD_NELEMS(destroy_opts),

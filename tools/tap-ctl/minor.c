@@ -8,13 +8,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "minor.h"
 
 static int marker_path(int minor, char **ret_path, struct td_err *ret_err)
 {
-	return td_run_path(ret_path, ret_err, "tapdisk-%d", minor);
+	return td_run_path(ret_path, ret_err, TD_MARKER, minor);
 }
 
 /* 1: it is ours now; 0: somebody has it. */
@@ -37,13 +38,31 @@ static int try_minor(int minor, char **ret_path, struct td_err *ret_err)
 	return 1;
 }
 
+/* Made if it is not there. */
+static int marker_dir(char **ret_dir, struct td_err *ret_err)
+{
+	char *dir;
+	int r;
+
+	r = td_run_path(&dir, ret_err, "%s", TD_MARKER_DIR);
+	if (r < 0)
+		return r;
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+		r = td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
+		free(dir);
+		return r;
+	}
+	*ret_dir = dir;
+	return 0;
+}
+
 /* Whoever holds the descriptor has the lock. */
 static int lock_dir(int *ret_fd, struct td_err *ret_err)
 {
-	const char *dir;
+	td_cleanup(free) char *dir = NULL;
 	int fd, r;
 
-	r = td_run_dir(&dir, ret_err);
+	r = marker_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -79,22 +98,6 @@ int minor_alloc(int *ret_minor, char **ret_path, struct td_err *ret_err)
 	return r;
 }
 
-int minor_record(int minor, pid_t pid, struct td_err *ret_err)
-{
-	td_cleanup(free) char *path = NULL;
-	int fd, r;
-
-	r = marker_path(minor, &path, ret_err);
-	if (r < 0)
-		return r;
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	if (fd < 0 || dprintf(fd, "%d\n", (int)pid) < 0)
-		r = td_err_set(ret_err, -errno, "%s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 /* Whole decimal number or -1. */
 static long parse_number(const char *s)
 {
@@ -108,30 +111,66 @@ static long parse_number(const char *s)
 	return v;
 }
 
-static pid_t read_pid(int dir, const char *name)
+static pid_t read_pid(int fd)
 {
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
 	char buf[16] = "";
 
-	if (fd < 0)
-		return -1;
-	if (read(fd, buf, sizeof(buf) - 1) < 0)
+	if (pread(fd, buf, sizeof(buf) - 1, 0) < 0)
 		buf[0] = '\0';
-	close(fd);
 	return (pid_t)parse_number(buf);
 }
 
-int minor_free(int minor, pid_t pid, struct td_err *ret_err)
+static pid_t read_pid_at(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	pid_t pid;
+
+	if (fd < 0)
+		return -1;
+	pid = read_pid(fd);
+	close(fd);
+	return pid;
+}
+
+bool minor_is_allocated(int minor)
+{
+	td_cleanup(free) char *path = NULL;
+
+	return marker_path(minor, &path, NULL) == 0 && access(path, F_OK) == 0;
+}
+
+/* With the directory locked nobody else removes it; the daemon that has it holds the marker's own lock. */
+static int remove_marker(int dir, int minor, pid_t had, struct td_err *ret_err)
 {
 	char name[32];
+	int fd, r = 0;
+
+	snprintf(name, sizeof(name), "tapdisk-%d", minor);
+	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return td_err_set(ret_err, -errno, "minor %d: %s", minor,
+				  errno == ENOENT ? "is not allocated" : strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		r = td_err_set(
+			ret_err, -EBUSY,
+			"minor %d: tapdisk %d has it; tap-ctl detach takes it away, destroy ends all of it",
+			minor, (int)read_pid(fd));
+	else if (had != MINOR_ANYBODYS && read_pid(fd) != had)
+		r = td_err_set(ret_err, -ENOENT, "minor %d: has been freed, and allocated anew", minor);
+	else if (unlinkat(dir, name, 0) < 0)
+		r = td_err_set(ret_err, -errno, "minor %d: %s: %s", minor, name, strerror(errno));
+	close(fd);
+	return r;
+}
+
+int minor_free(int minor, pid_t had, struct td_err *ret_err)
+{
 	int lock = -1, r;
 
 	r = lock_dir(&lock, ret_err);
 	if (r < 0)
 		return r;
-	snprintf(name, sizeof(name), "tapdisk-%d", minor);
-	if (read_pid(lock, name) == pid && unlinkat(lock, name, 0) < 0 && errno != ENOENT)
-		r = td_err_set(ret_err, -errno, "minor %d: %s: %s", minor, name, strerror(errno));
+	r = remove_marker(lock, minor, had, ret_err);
 	close(lock);
 	return r;
 }
@@ -162,7 +201,7 @@ static int read_markers(DIR *d, struct minor **ret, size_t *ret_nr)
 			return -ENOMEM;
 		}
 		list = more;
-		list[nr++] = (struct minor){ .minor = (int)n, .pid = read_pid(dirfd(d), e->d_name) };
+		list[nr++] = (struct minor){ .minor = (int)n, .pid = read_pid_at(dirfd(d), e->d_name) };
 	}
 	if (nr > 1)
 		qsort(list, nr, sizeof(*list), by_number);
@@ -173,11 +212,11 @@ static int read_markers(DIR *d, struct minor **ret, size_t *ret_nr)
 
 int minor_list(struct minor **ret, size_t *ret_nr, struct td_err *ret_err)
 {
-	const char *dir;
+	td_cleanup(free) char *dir = NULL;
 	DIR *d;
 	int r;
 
-	r = td_run_dir(&dir, ret_err);
+	r = marker_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
 	d = opendir(dir);

@@ -2,7 +2,7 @@
 /*
  * tap-ctl pause and unpause: the pair by which scripts change what is under a running disk.
  */
-#include "steps.h"
+#include "open.h"
 #include "taps.h"
 #include "tools/common/diskspec.h"
 #include "verbs.h"
@@ -15,7 +15,7 @@ struct pause_args {
 struct unpause_args {
 	struct cli_common common;
 	int pid, minor;
-	const char *spec;
+	const char *spec, *secondary, *log;
 };
 
 static int pause_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
@@ -28,7 +28,8 @@ static int pause_run(const void *arg, char *const *operands, unsigned nr, struct
 	r = tap_resolve(args->pid, args->minor, &pid, &minor, ret_err);
 	if (r < 0)
 		return r;
-	return step_pause(pid, step_timeout_ms(args->timeout, CLOSE_TIMEOUT_MS), ret_err);
+	r = step_pause(pid, step_timeout_ms(args->timeout, CLOSE_TIMEOUT_MS), ret_err);
+	return r < 0 ? r : verb_done(&args->common, pid, minor);
 }
 
 static int unpause_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
@@ -39,15 +40,18 @@ static int unpause_run(const void *arg, char *const *operands, unsigned nr, stru
 	int minor, r;
 
 	(void)operands, (void)nr;
-	if (args->spec) {
+	r = refuse_secondary(args->secondary, ret_err);
+	if (r == 0)
+		r = refuse_log('c', args->log, ret_err);
+	if (r == 0 && args->spec)
 		r = diskspec_absolute(args->spec, &spec, ret_err);
-		if (r < 0)
-			return r;
-	}
+	if (r < 0)
+		return r;
 	r = tap_resolve(args->pid, args->minor, &pid, &minor, ret_err);
 	if (r < 0)
 		return r;
-	return step_unpause(pid, spec, ret_err);
+	r = step_unpause(pid, spec, ret_err);
+	return r < 0 ? r : verb_done(&args->common, pid, minor);
 }
 
 static const struct cli_opt pause_opts[] = {
@@ -61,11 +65,13 @@ static const struct cli_opt unpause_opts[] = {
 	OPT_MINOR(struct unpause_args),
 	{ 'a', "args", CLI_TEXT, offsetof(struct unpause_args, spec), "TYPE:PATH",
 	  "go on with this image instead" },
+	{ '2', NULL, CLI_TEXT, offsetof(struct unpause_args, secondary), "TYPE:PATH", "not possible here" },
+	{ 'c', NULL, CLI_TEXT, offsetof(struct unpause_args, log), "FILE", "not possible here" },
 };
 
 const struct cli_cmd pause_cmd = {
 	.name = "pause",
-	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS]",
+	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS] [--json]",
 	.summary = "hold back requests, flush and close the image",
 	.opts = pause_opts,
 	.nr_opts = TD_NELEMS(pause_opts),
@@ -75,7 +81,7 @@ const struct cli_cmd pause_cmd = {
 
 const struct cli_cmd unpause_cmd = {
 	.name = "unpause",
-	.synopsis = "[-p PID] [-m MINOR] [-a TYPE:PATH]",
+	.synopsis = "[-p PID] [-m MINOR] [-a TYPE:PATH] [--json]",
 	.summary = "open the image again, or another, and go on",
 	.opts = unpause_opts,
 	.nr_opts = TD_NELEMS(unpause_opts),

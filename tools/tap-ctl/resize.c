@@ -26,7 +26,8 @@ static int resize_run(const void *arg, char *const *operands, unsigned nr, struc
 	r = tap_resolve(args->pid, args->minor, &pid, &minor, ret_err);
 	if (r < 0)
 		return r;
-	return step_resize(pid, size, step_timeout_ms(args->timeout, CLOSE_TIMEOUT_MS), ret_err);
+	r = step_resize(pid, size, step_timeout_ms(args->timeout, CLOSE_TIMEOUT_MS), ret_err);
+	return r < 0 ? r : verb_done(&args->common, pid, minor);
 }
 
 static const struct cli_opt resize_opts[] = {
@@ -37,7 +38,7 @@ static const struct cli_opt resize_opts[] = {
 
 const struct cli_cmd resize_cmd = {
 	.name = "resize",
-	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS] SIZE",
+	.synopsis = "[-p PID] [-m MINOR] [-t SECONDS] [--json] SIZE",
 	.summary = "make a disk larger while it is served",
 	.opts = resize_opts,
 	.nr_opts = TD_NELEMS(resize_opts),

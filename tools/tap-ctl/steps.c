@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "steps.h"
@@ -18,6 +19,14 @@ unsigned step_timeout_ms(int seconds, unsigned otherwise_ms)
 	if (seconds < 0)
 		return otherwise_ms;
 	return seconds > INT_MAX / 1000 ? (unsigned)INT_MAX : (unsigned)seconds * 1000u;
+}
+
+uint64_t step_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 static int call(pid_t pid, json_t *msg, unsigned timeout_ms, struct td_err *ret_err)
@@ -38,25 +47,25 @@ int step_attach(pid_t pid, int minor, struct td_err *ret_err)
 	return call(pid, json_pack("{s:s, s:i}", "cmd", "attach", "minor", minor), QUICK_TIMEOUT_MS, ret_err);
 }
 
-int step_detach(pid_t pid, struct td_err *ret_err)
+int step_detach(pid_t pid, unsigned timeout_ms, struct td_err *ret_err)
 {
-	return call(pid, json_pack("{s:s}", "cmd", "detach"), QUICK_TIMEOUT_MS, ret_err);
+	return call(pid, json_pack("{s:s}", "cmd", "detach"), timeout_ms, ret_err);
 }
 
 /* What is not said is the daemon's to choose: an option in the specification, or its default. */
-static json_t *open_message(const char *spec, bool read_only, bool no_direct, const char *nbd)
+static json_t *open_message(const struct disk_request *q, const char *nbd)
 {
-	json_t *msg = json_pack("{s:s, s:s, s:b, s:[s]}", "cmd", "open", "spec", spec, "read_only", read_only,
-				"nbd", nbd);
+	json_t *msg = json_pack("{s:s, s:s, s:b, s:[s]}", "cmd", "open", "spec", q->spec, "read_only",
+				q->read_only, "nbd", nbd);
 
-	if (msg && no_direct && json_object_set_new(msg, "direct", json_false()) < 0) {
+	if (msg && q->no_direct && json_object_set_new(msg, "direct", json_false()) < 0) {
 		json_decref(msg);
 		return NULL;
 	}
 	return msg;
 }
 
-int step_open(pid_t pid, int minor, const char *spec, bool read_only, bool no_direct, struct td_err *ret_err)
+int step_open(pid_t pid, int minor, const struct disk_request *q, struct td_err *ret_err)
 {
 	td_cleanup(free) char *socket = NULL, *address = NULL;
 	int r;
@@ -68,7 +77,7 @@ int step_open(pid_t pid, int minor, const char *spec, bool read_only, bool no_di
 		address = NULL;
 		return -ENOMEM;
 	}
-	return call(pid, open_message(spec, read_only, no_direct, address), OPEN_TIMEOUT_MS, ret_err);
+	return call(pid, open_message(q, address), OPEN_TIMEOUT_MS, ret_err);
 }
 
 int step_close(pid_t pid, unsigned timeout_ms, struct td_err *ret_err)

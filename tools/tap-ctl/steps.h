@@ -17,12 +17,18 @@
 /* Seconds as given by -t (-1: not given) to milliseconds. */
 unsigned step_timeout_ms(int seconds, unsigned otherwise_ms);
 
+uint64_t step_now_ms(void); /* CLOCK_MONOTONIC */
+
 TD_CHECK int step_attach(pid_t pid, int minor, struct td_err *ret_err);
-TD_CHECK int step_detach(pid_t pid, struct td_err *ret_err);
+TD_CHECK int step_detach(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
+
+struct disk_request {
+	const char *spec;
+	bool read_only, no_direct;
+};
 
 /* The NBD socket nbd<pid>.<minor> is asked for as well. */
-TD_CHECK int step_open(pid_t pid, int minor, const char *spec, bool read_only, bool no_direct,
-		       struct td_err *ret_err);
+TD_CHECK int step_open(pid_t pid, int minor, const struct disk_request *q, struct td_err *ret_err);
 TD_CHECK int step_close(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
 
 TD_CHECK int step_pause(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);

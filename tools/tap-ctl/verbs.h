@@ -7,8 +7,12 @@
 
 #include "tools/common/cli.h"
 
-extern const struct cli_cmd list_cmd, spawn_cmd, create_cmd, destroy_cmd, pause_cmd, unpause_cmd, resize_cmd,
-	stats_cmd, set_cmd, throttle_cmd;
+extern const struct cli_cmd list_cmd, allocate_cmd, free_cmd, spawn_cmd, attach_cmd, detach_cmd, open_cmd,
+	close_cmd, create_cmd, destroy_cmd, pause_cmd, unpause_cmd, resize_cmd, stats_cmd, set_cmd,
+	throttle_cmd, check_cmd;
+
+/* What a verb prints that has nothing to say but that it is done: nothing, or which disk it was as JSON.  -1: none. */
+TD_CHECK int verb_done(const struct cli_common *args, int pid, int minor);
 
 /* Options that are worded the same everywhere.  The verb's struct is S, with fields of these names. */
 #define OPT_PID(S)                                                                                           \
@@ -24,5 +28,18 @@ extern const struct cli_cmd list_cmd, spawn_cmd, create_cmd, destroy_cmd, pause_
 		't', "timeout", CLI_ID, offsetof(S, timeout), "SECONDS",                                     \
 			"give up after this time (default 120)"                                              \
 	}
+
+/* Of tapdisks that had a kernel module under them, or a service that put them into cgroups. */
+#define OPT_DEVICE(S)                                                                                        \
+	{                                                                                                    \
+		'd', NULL, CLI_TEXT, offsetof(S, device), "NAME", "not possible here"                        \
+	}
+#define OPT_SLICE(S)                                                                                         \
+	{                                                                                                    \
+		'c', NULL, CLI_TEXT, offsetof(S, slice), "SLICE", "not possible here"                        \
+	}
+#define NO_DEVICE "-d: there is no device node to name; the disk is a socket (or see block-attach)"
+#define NO_SLICE                                                                                             \
+	"-c: tap-ctl puts no tapdisk into a slice; start it from a unit of that slice (systemd-run --slice)"
 
 #endif
