@@ -257,24 +257,41 @@ static int write_unit(struct adopt *a, unsigned kind, uint64_t i, const struct t
 	return r < 0 ? r : td_image_pwrite(a->q->child, u->off, a->want, unit_size(a->q, kind), 0);
 }
 
-/* The cluster that a new entry names; 0: none. */
-static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, uint64_t *ret)
+/* The clusters that a new entry names, first to last; 0: none. */
+static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, struct qcow2_area *ret)
 {
 	struct qcow2_l1e l1e = { 0 };
 	struct qcow2_l2e l2e = { 0 };
+	uint64_t len = q->g.cluster_size;
 	int r;
 
-	*ret = 0;
+	*ret = (struct qcow2_area){ 0 };
 	if (kind == QCOW2_KEEP_L1) {
 		r = qcow2_l1e_decode(&q->g, raw, &l1e);
-		*ret = l1e.host_off >> q->g.cluster_bits;
+		ret->first = ret->last = l1e.host_off >> q->g.cluster_bits;
 		return r;
 	}
 	r = qcow2_l2e_decode(&q->g, q->h.version, raw, &l2e);
-	if (r < 0 || (l2e.kind != QCOW2_DATA && l2e.kind != QCOW2_ZERO_ALLOC))
+	if (r < 0 || l2e.kind == QCOW2_HOLE || l2e.kind == QCOW2_ZERO)
 		return r;
-	*ret = l2e.host_off >> q->g.cluster_bits;
-	return qcow2_overlap_data_ok(q, l2e.host_off, q->g.cluster_size) ? 0 : -ESTALE;
+	if (l2e.kind == QCOW2_PACKED)
+		len = l2e.packed_len;
+	ret->first = l2e.host_off >> q->g.cluster_bits;
+	ret->last = (l2e.host_off + len - 1) >> q->g.cluster_bits;
+	return qcow2_overlap_data_ok(q, l2e.host_off, len) ? 0 : -ESTALE;
+}
+
+static int check_area(struct qcow2 *q, const struct qcow2_area *a)
+{
+	uint64_t count = 0;
+	int r = 0;
+
+	for (uint64_t c = a->first; r == 0 && a->first != 0 && c <= a->last; c++) {
+		r = qcow2_refs_get(q, c, &count);
+		if (r == 0 && count == 0)
+			r = -ESTALE;
+	}
+	return r;
 }
 
 /*
@@ -285,7 +302,7 @@ static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct 
 {
 	struct qcow2 *q = a->q;
 	size_t len = unit_size(q, kind);
-	uint64_t cluster, count;
+	struct qcow2_area named;
 	int r;
 
 	if (!has_place(a, kind, u->off))
@@ -296,11 +313,9 @@ static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct 
 	for (size_t i = 0; r == 0 && i < len; i += sizeof(uint64_t)) {
 		if (memcmp(a->have + i, a->want + i, sizeof(uint64_t)) == 0)
 			continue;
-		r = named_by(q, kind, td_get_be64(a->want + i), &cluster);
-		if (r == 0 && cluster != 0)
-			r = qcow2_refs_get(q, cluster, &count);
-		if (r == 0 && cluster != 0 && count == 0)
-			r = -ESTALE;
+		r = named_by(q, kind, td_get_be64(a->want + i), &named);
+		if (r == 0)
+			r = check_area(q, &named);
 	}
 	return r;
 }

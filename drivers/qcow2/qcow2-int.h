@@ -183,6 +183,7 @@ struct qcow2_area {
 
 struct qcow2_committer;
 struct qcow2_packed;
+struct qcow2_packer;
 
 struct qcow2 {
 	struct td_image *im;
@@ -223,7 +224,9 @@ struct qcow2 {
 	STAILQ_HEAD(qcow2_committers, qcow2_committer) committers; /* wait for the next one */
 	struct qcow2_keeper keeper;
 
-	struct qcow2_packed *packed;
+	struct qcow2_packed *packed; /* streams that were read */
+	struct qcow2_packer *packer; /* ... that are written */
+	uint64_t pack_at;            /* host byte: the next stream goes there; 0: into a cluster of its own */
 
 	struct td_keep *keep;    /* NULL: what is dirty goes with the process */
 	struct td_keep_old *old; /* while opening: what a killed process left */
@@ -249,6 +252,13 @@ static inline uint64_t qcow2_cluster_start(const struct qcow2 *q, uint64_t off)
 static inline uint64_t qcow2_in_cluster(const struct qcow2 *q, uint64_t off)
 {
 	return off & (q->g.cluster_size - 1);
+}
+
+/* No more streams into any of these clusters: they are about to be free. */
+static inline void qcow2_pack_elsewhere(struct qcow2 *q, uint64_t cluster, uint64_t nr)
+{
+	if ((q->pack_at >> q->g.cluster_bits) - cluster < nr)
+		q->pack_at = 0;
 }
 
 /* An entry of a table, in one store: a kill never leaves half of one. */
@@ -332,6 +342,9 @@ uint64_t qcow2_to_table_end(const struct qcow2 *q, uint64_t guest_off);
  */
 TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind,
 				 uint64_t host_off);
+
+/* The same for one cluster and a stream of len bytes, written and counted. */
+TD_CO TD_CHECK int qcow2_l2_link_packed(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, uint64_t len);
 
 /* ---- qcow2-file.c ---- */
 
@@ -441,6 +454,16 @@ TD_CO TD_CHECK int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const s
 TD_CO TD_CHECK int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
 				     const struct td_iov *iov);
 void qcow2_packed_done(struct qcow2 *q);
+
+/* Something else is going to be written there. */
+void qcow2_packed_forget(struct qcow2 *q, uint64_t host_off, uint64_t len);
+
+/* ---- qcow2-pack.c ---- */
+
+/* For TD_COMPRESS (image.h). */
+TD_CO TD_CHECK int qcow2_pack_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,
+				      unsigned flags);
+void qcow2_pack_done(struct qcow2 *q);
 
 /* ---- qcow2-write.c ---- */
 

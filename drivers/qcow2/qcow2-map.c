@@ -300,19 +300,21 @@ int qcow2_l2_own(struct qcow2 *q, uint64_t guest_off)
 
 /* ---- changing entries ---- */
 
-/* What the entry becomes.  *ret_drop: what it pointed at loses a reference. */
-static void new_entry(const struct qcow2_l2e *old, enum qcow2_kind kind, uint64_t host_off,
+/* What the entry becomes, of `to` for the first of the clusters.  *ret_drop: what it pointed at loses a reference. */
+static void new_entry(const struct qcow2_l2e *old, const struct qcow2_l2e *to, uint64_t ahead,
 		      struct qcow2_l2e *ret, bool *ret_drop)
 {
 	bool had = old->kind != QCOW2_HOLE && old->kind != QCOW2_ZERO;
 
-	*ret = (struct qcow2_l2e){ .kind = kind };
+	*ret = (struct qcow2_l2e){ .kind = to->kind };
 	*ret_drop = had;
-	if (kind == QCOW2_DATA) {
-		ret->host_off = host_off;
+	if (to->kind == QCOW2_PACKED) {
+		*ret = *to;
+	} else if (to->kind == QCOW2_DATA) {
+		ret->host_off = to->host_off + ahead;
 		ret->copied = true;
-		*ret_drop = had && !(old->kind != QCOW2_PACKED && old->host_off == host_off);
-	} else if (kind == QCOW2_ZERO_ALLOC) {
+		*ret_drop = had && !(old->kind != QCOW2_PACKED && old->host_off == ret->host_off);
+	} else if (to->kind == QCOW2_ZERO_ALLOC) {
 		if (had && old->copied) {
 			ret->host_off = old->host_off;
 			ret->copied = true;
@@ -328,7 +330,7 @@ static void new_entry(const struct qcow2_l2e *old, enum qcow2_kind kind, uint64_
  * each as a whole: their data is written and counted.
  */
 static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr,
-			 enum qcow2_kind kind, uint64_t host_off)
+			 const struct qcow2_l2e *to)
 {
 	qcow2_cache_mark(&q->l2, s, idx * sizeof(uint64_t), nr * sizeof(uint64_t));
 	for (uint64_t i = 0; i < nr; i++) {
@@ -338,12 +340,12 @@ static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, u
 
 		if (qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(raw), &old) < 0)
 			continue; /* all were looked at before */
-		new_entry(&old, kind, host_off + (i << q->g.cluster_bits), &e, &drop);
+		new_entry(&old, to, i << q->g.cluster_bits, &e, &drop);
 		qcow2_put_entry(raw, qcow2_l2e_encode(&q->g, &e));
 		if (drop)
 			qcow2_frees_add_entry(&q->pending, &q->g, &old);
 	}
-	if (kind == QCOW2_DATA)
+	if (to->kind == QCOW2_DATA || to->kind == QCOW2_PACKED)
 		q->l2_depends = true;
 	if (q->pending.nr > QCOW2_FREES_MAX)
 		qcow2_commit_soon(q);
@@ -359,7 +361,7 @@ static int check_entries(const struct qcow2 *q, const struct qcow2_slice *s, uin
 	return r;
 }
 
-int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind, uint64_t host_off)
+static int link_all(struct qcow2 *q, uint64_t guest_off, uint64_t nr, const struct qcow2_l2e *to)
 {
 	struct qcow2_slice *s = NULL;
 	struct qcow2_l1e l1e;
@@ -375,6 +377,20 @@ int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_k
 	if (r == 0)
 		r = qcow2_frees_reserve(&q->pending, nr);
 	if (r == 0)
-		link_entries(q, s, idx, nr, kind, host_off);
+		link_entries(q, s, idx, nr, to);
 	return r == -EUCLEAN ? qcow2_corrupt(q) : r;
+}
+
+int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind, uint64_t host_off)
+{
+	const struct qcow2_l2e to = { .kind = kind, .host_off = host_off };
+
+	return link_all(q, guest_off, nr, &to);
+}
+
+int qcow2_l2_link_packed(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, uint64_t len)
+{
+	const struct qcow2_l2e to = { .kind = QCOW2_PACKED, .host_off = host_off, .packed_len = len };
+
+	return link_all(q, guest_off, 1, &to);
 }

@@ -3,8 +3,8 @@
  * Reading compressed clusters.
  *
  * A cluster is inflated as a whole, in the worker pool.  The last few are kept, so that small reads in sequence inflate
- * each cluster once; who comes while one is being inflated waits for it.  What is kept never becomes stale: this driver
- * writes no compressed clusters, so while an entry of this image names a stream, the stream does not change.
+ * each cluster once; who comes while one is being inflated waits for it.  A stream does not change while an entry names
+ * it; before another is written in its place what is kept of it is forgotten (qcow2_packed_forget).
  *
  * Data that does not inflate fails its own reads (-EUCLEAN) and does not freeze the image: no table is in doubt.
  */
@@ -17,6 +17,7 @@
 
 struct kept {
 	bool busy, valid;
+	bool stale; /* forgotten while it was busy */
 	int result;
 	unsigned users; /* waiting for it or copying from it */
 	uint64_t host_off, packed_len;
@@ -118,12 +119,12 @@ static int read_kept(struct qcow2 *q, uint64_t guest_off, struct kept *k, const 
 static int fill(struct qcow2 *q, struct kept *k, const struct qcow2_extent *e)
 {
 	k->busy = true;
-	k->valid = false;
+	k->valid = k->stale = false;
 	k->host_off = e->host_off;
 	k->packed_len = e->packed_len;
 	k->result = unpack(q, e, k->data);
 	k->busy = false;
-	k->valid = k->result == 0;
+	k->valid = k->result == 0 && !k->stale;
 	td_waitq_wake_all(&k->waiters);
 	return k->result;
 }
@@ -165,6 +166,18 @@ int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_ex
 	r = fill(q, k, e);
 	k->users--;
 	return r < 0 ? r : read_kept(q, guest_off, k, iov);
+}
+
+void qcow2_packed_forget(struct qcow2 *q, uint64_t host_off, uint64_t len)
+{
+	for (unsigned i = 0; q->packed && i < q->packed->nr; i++) {
+		struct kept *k = &q->packed->kept[i];
+
+		if (!td_overlap(k->host_off, k->packed_len, host_off, len))
+			continue;
+		k->valid = false;
+		k->stale = true;
+	}
 }
 
 void qcow2_packed_done(struct qcow2 *q)

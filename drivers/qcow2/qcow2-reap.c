@@ -29,7 +29,7 @@ static int same_count(struct qcow2 *q, const struct qcow2_free_run *run, bool *r
 
 /*
  * One piece of a run.  Punching comes before counting down: afterwards the cluster may be somebody else's.  Nothing
- * can raise a count of one meanwhile, because nothing points at the cluster any more.
+ * can raise a count of one meanwhile: nothing points at the cluster any more, and no new stream goes into it.
  */
 static int reap_piece(struct qcow2 *q, struct qcow2_free_run *run)
 {
@@ -39,6 +39,8 @@ static int reap_piece(struct qcow2 *q, struct qcow2_free_run *run)
 
 	td_mutex_lock(&q->alloc_lock);
 	r = same_count(q, run, &last, &nr);
+	if (r == 0 && last)
+		qcow2_pack_elsewhere(q, run->cluster, nr);
 	td_mutex_unlock(&q->alloc_lock);
 	if (r < 0)
 		return r;

@@ -86,8 +86,10 @@ int qcow2_refs_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
 		return value == 0 ? 0 : -EIO; /* the caller makes the block first */
 	qcow2_refs_mark(q, s, idx, 1);
 	r = qcow2_refcount_set(&q->g, s->data, idx, value);
-	if (r == 0 && value == 0)
+	if (r == 0 && value == 0) {
 		q->scan = TD_MIN(q->scan, cluster);
+		qcow2_pack_elsewhere(q, cluster, 1);
+	}
 	return r;
 }
 

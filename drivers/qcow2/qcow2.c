@@ -153,6 +153,7 @@ static void state_init(struct qcow2 *q, struct td_image *im)
 static void state_done(struct qcow2 *q)
 {
 	qcow2_packed_done(q);
+	qcow2_pack_done(q);
 	qcow2_cache_done(&q->l2);
 	qcow2_cache_done(&q->refs);
 	qcow2_table_done(&q->l1);
@@ -262,6 +263,12 @@ static int qcow2_close(struct td_image *im)
 	return r;
 }
 
+static int qcow2_write(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
+{
+	return flags & TD_COMPRESS ? qcow2_pack_pwritev(im, guest_off, iov, flags)
+				   : qcow2_pwritev(im, guest_off, iov, flags);
+}
+
 static int qcow2_flush(struct td_image *im)
 {
 	return qcow2_commit(im->state, QCOW2_COMMIT_BARRIER);
@@ -304,14 +311,14 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 
 const struct td_driver td_qcow2 = {
 	.name = "qcow2",
-	.flags = TD_FORMAT | TD_KNOWS_FUA,
+	.flags = TD_FORMAT | TD_KNOWS_FUA | TD_COMPRESSES,
 	.state_size = sizeof(struct qcow2),
 	.probe = qcow2_probe,
 	.create = qcow2_create,
 	.open = qcow2_open,
 	.close = qcow2_close,
 	.preadv = qcow2_preadv,
-	.pwritev = qcow2_pwritev,
+	.pwritev = qcow2_write,
 	.zero = qcow2_zero,
 	.trim = qcow2_trim,
 	.flush = qcow2_flush,

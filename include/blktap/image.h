@@ -141,10 +141,11 @@ struct td_create {
 	bool force; /* leaf: overwrite what is there */
 };
 
-#define TD_LEAF      0x01u /* has a file, no child */
-#define TD_FILTER    0x02u /* child has the same bytes and size */
-#define TD_FORMAT    0x04u /* child holds the format's file */
-#define TD_KNOWS_FUA 0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
+#define TD_LEAF       0x01u /* has a file, no child */
+#define TD_FILTER     0x02u /* child has the same bytes and size */
+#define TD_FORMAT     0x04u /* child holds the format's file */
+#define TD_KNOWS_FUA  0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
+#define TD_COMPRESSES 0x10u /* pwritev obeys TD_COMPRESS; for others but filters image.c refuses it */
 
 /*
  * A driver.  A slot left NULL is -ENOTSUP, never passed through.  Slots are called by image.c only, in a coroutine,

@@ -16,6 +16,7 @@ struct image {
 	uint64_t size; /* of the file */
 	uint64_t nr;   /* clusters */
 	uint32_t *refs;
+	bool *whole; /* somebody has all of it, not only a stream in it */
 	struct qcow2_geom g;
 	struct fsck *f;
 };
@@ -26,18 +27,25 @@ static void corrupt(struct image *im, const char *what, uint64_t at)
 		(void)fprintf(stderr, "fsck: %s: %#llx\n", what, (unsigned long long)at);
 }
 
-static void ref(struct image *im, const char *what, uint64_t host_off, uint64_t len)
+static void add_ref(struct image *im, const char *what, uint64_t host_off, uint64_t len, bool whole)
 {
 	uint64_t first = host_off / im->g.cluster_size;
 
 	if (len == 0)
 		return;
 	for (uint64_t c = first; c <= (host_off + len - 1) / im->g.cluster_size; c++) {
-		if (c >= im->nr)
+		if (c >= im->nr) {
 			corrupt(im, what, host_off);
-		else
-			im->refs[c]++;
+			continue;
+		}
+		im->refs[c]++;
+		im->whole[c] |= whole;
 	}
+}
+
+static void ref(struct image *im, const char *what, uint64_t host_off, uint64_t len)
+{
+	add_ref(im, what, host_off, len, true);
 }
 
 /* 0 where no block counts it. */
@@ -79,7 +87,7 @@ static void walk_l2(struct image *im, uint64_t table, bool active)
 		if (e.host_off >= im->size) {
 			corrupt(im, "data behind the end of the file", e.host_off);
 		} else if (e.kind == QCOW2_PACKED) {
-			ref(im, "packed", e.host_off, TD_MIN(e.packed_len, im->size - e.host_off));
+			add_ref(im, "packed", e.host_off, TD_MIN(e.packed_len, im->size - e.host_off), false);
 		} else {
 			ref(im, "data", e.host_off, im->g.cluster_size);
 			if (active)
@@ -161,7 +169,7 @@ static void compare(struct image *im)
 		if (n < im->refs[c] && !im->f->dirty)
 			corrupt(im, "referenced more often than counted, cluster", c);
 		/* Even where nothing is counted, nobody may share what no snapshot shares. */
-		if (im->refs[c] > 1 && im->f->dirty && im->f->h.nr_snapshots == 0)
+		if (im->refs[c] > 1 && im->whole[c] && im->f->dirty && im->f->h.nr_snapshots == 0)
 			corrupt(im, "two references to cluster", c);
 	}
 }
@@ -200,6 +208,7 @@ int qcow2_fsck(const char *path, struct fsck *ret)
 		ret->dirty = ret->h.incompatible & QCOW2_INCOMPAT_DIRTY;
 		im.nr = ret->clusters = td_div_up(im.size, im.g.cluster_size);
 		im.refs = calloc(im.nr + 1, sizeof(im.refs[0]));
+		im.whole = calloc(im.nr + 1, sizeof(im.whole[0]));
 		ref(&im, "header", 0, im.g.cluster_size);
 		walk_blocks(&im);
 		walk_l1(&im, ret->h.l1_off, ret->h.l1_size, true);
@@ -207,6 +216,7 @@ int qcow2_fsck(const char *path, struct fsck *ret)
 		compare(&im);
 	}
 	free(im.refs);
+	free(im.whole);
 	free(im.bytes);
 	return r;
 }

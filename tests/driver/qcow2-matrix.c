@@ -112,9 +112,10 @@ static int batch_co(void *arg)
 static void fill(struct run *m, uint8_t *buf, uint64_t len)
 {
 	uint64_t x = test_random(&m->s.rnd);
+	uint64_t again = shape_chance(&m->s, 50) ? 200 : UINT64_MAX; /* so that it can be compressed */
 
 	for (uint64_t i = 0; i < len; i += 8) {
-		uint64_t word = x * (i + 1) ^ x >> 21;
+		uint64_t word = x * (i % again + 1) ^ x >> 21;
 
 		memcpy(buf + i, &word, TD_MIN(len - i, 8u));
 	}
@@ -167,6 +168,13 @@ static void choose_range(struct run *m, uint64_t lo, uint64_t hi, struct op *o)
 	o->len = TD_MIN(o->len, 3ull << 19);
 }
 
+static bool whole_clusters(struct run *m, const struct op *o)
+{
+	uint64_t mask = (1ull << shape_top(&m->s)->cluster_bits) - 1;
+
+	return (o->off & mask) == 0 && (((o->off + o->len) & mask) == 0 || o->off + o->len == m->size);
+}
+
 static int choose_op(struct run *m, struct op *o, uint64_t lo, uint64_t hi)
 {
 	static const enum kind kinds[] = { READ,  READ, READ, WRITE, WRITE, WRITE,
@@ -185,6 +193,8 @@ static int choose_op(struct run *m, struct op *o, uint64_t lo, uint64_t hi)
 	}
 	if ((o->kind == WRITE || o->kind == ZERO) && shape_chance(&m->s, 10))
 		o->flags |= TD_FUA;
+	if (o->kind == WRITE && whole_clusters(m, o) && shape_chance(&m->s, 60))
+		o->flags |= TD_COMPRESS;
 	if (o->kind == ZERO && shape_chance(&m->s, 50))
 		o->flags |= TD_MAY_UNMAP;
 	if (o->kind == ZERO && shape_chance(&m->s, 10))

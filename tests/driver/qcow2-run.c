@@ -59,6 +59,15 @@ static int step_write(struct run *run, uint64_t sector, uint64_t nr, unsigned fl
 	return 0;
 }
 
+/* Whole clusters. */
+static int step_pack(struct run *run, uint64_t sector, uint64_t nr, unsigned flags)
+{
+	uint64_t per = run->im->limits.cluster_size / MODEL_SECTOR, end = td_align_up(sector + nr, per);
+
+	sector = td_align_down(sector, per);
+	return step_write(run, sector, TD_MIN(end, (uint64_t)run->v->sectors) - sector, flags | TD_COMPRESS);
+}
+
 static int step_read(struct run *run, uint64_t sector, uint64_t nr)
 {
 	char *buf = td_buf_alloc(nr * MODEL_SECTOR);
@@ -98,6 +107,8 @@ static int step(struct run *run)
 	uint64_t nr = 1 + test_random(&run->random) % TD_MIN(most, run->v->sectors - sector);
 	unsigned fua = test_random(&run->random) % 6 == 0 ? TD_FUA : 0;
 
+	if (what < 3)
+		return step_pack(run, sector, nr, fua);
 	if (what < 8)
 		return step_write(run, sector, nr, fua);
 	if (what < 10)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #define NEVER UINT64_MAX
+#define NOISE 24u /* words */
 
 enum entry_state { ENTRY_RUNNING, ENTRY_OK, ENTRY_MAYBE };
 
@@ -54,7 +55,10 @@ static uint64_t word(uint32_t content, uint64_t sector, unsigned i)
 	return z ^ z >> 27;
 }
 
-/* The first word names the write in the clear, for messages; the others are noise. */
+/*
+ * The first word names the write in the clear, for messages; the others are noise, that comes several times so that it
+ * can be compressed.
+ */
 static void fill(uint32_t content, uint64_t sector, uint64_t *out)
 {
 	memset(out, 0, MODEL_SECTOR);
@@ -62,7 +66,7 @@ static void fill(uint32_t content, uint64_t sector, uint64_t *out)
 		return;
 	out[0] = (uint64_t)content << 32 | (uint32_t)sector;
 	for (unsigned i = 1; i < MODEL_SECTOR / 8; i++)
-		out[i] = word(content, sector, i);
+		out[i] = word(content, sector, i % NOISE);
 }
 
 static bool holds(uint32_t content, uint64_t sector, const void *buf)
