@@ -20,6 +20,7 @@ struct kill {
 	struct run *run;
 	char keep[128], saved[128]; /* the file; and a copy of it as it was at the kill */
 	bool has_saved;
+	bool unsure; /* an fsync failed: nobody knows what is there, and nothing is kept that would name it */
 	unsigned adopted;
 };
 
@@ -50,8 +51,8 @@ static void at_the_kill(void *arg)
 {
 	struct kill *k = arg;
 
-	/* After a failed fsync nobody knows what of it is there, and nothing is kept that would name it. */
-	if (!simdisk_sync_failed(k->run->sim))
+	k->unsure |= simdisk_sync_failed(k->run->sim);
+	if (!k->unsure)
 		model_kill(k->run->model);
 	k->has_saved = access(k->keep, F_OK) == 0;
 	if (k->has_saved)
@@ -109,6 +110,7 @@ static bool kill_point(struct kill *k, uint64_t n)
 	struct simdisk_state *state;
 	uint64_t seed = run->seed * 1000 + n;
 
+	k->unsure = false;
 	(void)unlink(k->keep);
 	run_begin(run);
 	simdisk_cut(run->sim, n);
