@@ -187,8 +187,10 @@ static unsigned put_piece(struct iovec *vec, void *base, size_t len, size_t *ski
 	size_t gone = TD_MIN(*skip, len);
 
 	*skip -= gone;
+	if (len == gone)
+		return 0;
 	*vec = (struct iovec){ (uint8_t *)base + gone, len - gone };
-	return len > gone;
+	return 1;
 }
 
 static unsigned gather(struct nbd_conn *c, struct iovec *vec, size_t *ret_want)

@@ -24,7 +24,7 @@
 #define RSS_KIB     (256L << 10)
 #define READ_MAX    (64u << 10)
 #define BASE_LEN    100100u /* an odd one */
-#define NR_TODO     14u
+#define CHANGES     14u     /* that one input makes */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -199,7 +199,7 @@ static int change_once(struct run *r, struct td_image *im)
 
 static void change(struct run *r, struct td_image *im)
 {
-	for (unsigned i = 0; i < NR_TODO && im->size > 0; i++) {
+	for (unsigned i = 0; i < CHANGES && im->size > 0; i++) {
 		bool frozen = im->frozen;
 		int result = change_once(r, im);
 

@@ -58,6 +58,25 @@ tests_fuzz_replay_ring_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib -I$(t
 tests_fuzz_replay_ring_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_ring_LDADD = blktap/libtapdisk.a $(FUZZ_IMAGE_LIBS) $(JANSSON_LIBS)
 
+# The NBD server, over a real socket.
+check_PROGRAMS += tests/fuzz/replay-nbd
+TESTS += tests/fuzz/replay-nbd
+tests_fuzz_replay_nbd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-nbd.c tests/fuzz/fuzz.h
+tests_fuzz_replay_nbd_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib -I$(top_srcdir)/blktap \
+	-DFUZZ_NAME='"nbd"'
+tests_fuzz_replay_nbd_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_nbd_LDADD = blktap/libtapdisk.a $(FUZZ_IMAGE_LIBS) $(JANSSON_LIBS)
+
+# Refcounts that lie, through the driver's repair.
+check_PROGRAMS += tests/fuzz/replay-refcounts
+TESTS += tests/fuzz/replay-refcounts
+tests_fuzz_replay_refcounts_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-refcounts.c tests/fuzz/fuzz.h \
+	tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h
+tests_fuzz_replay_refcounts_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib \
+	-I$(top_srcdir)/tests/driver -DFUZZ_NAME='"refcounts"'
+tests_fuzz_replay_refcounts_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_refcounts_LDADD = $(FUZZ_IMAGE_LIBS)
+
 EXTRA_DIST += tests/fuzz/image-mutator.c
 
 # For long sessions by hand: ./configure --enable-fuzz CC=clang --enable-sanitizers.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Writes the seeds of the corpora: make-corpus DIR, with DIR/header, tables, snapshots, inflate there.  Run
+ * Writes the seeds of the corpora: make-corpus DIR, with DIR/header, tables ... there (see main).  Run
  * by hand when a format gets a new structure; what it wrote is in corpus/.
  */
 #include <stdio.h>
@@ -121,6 +121,37 @@ static void inflate_seeds(void)
 		put("inflate/zstd", buf, 8 + (size_t)n);
 }
 
+/* A program each: see fuzz-nbd.c. */
+static void nbd(void)
+{
+	static const uint8_t structured[] = { 1, 0, 0, 0, 1, 1, 1, 0, 1, 3, 0, 0, 5, 7, 0, 0, 200, 9 };
+	static const uint8_t plain[] = { 2, 1, 1, 0, 2, 0, 0, 0, 3, 4, 6, 0, 1, 9, 0, 0, 254, 5, 255 };
+	static const uint8_t options[] = { 3, 7, 3, 0, 0, 7, 6, 8, 0, 0, 0, 0, 0, 0, 1, 0, 3, 9 };
+	static const uint8_t raw[] = { 0, 8, 4, 0, 0, 0, 3, 8, 8, 'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T' };
+	static const uint8_t refused[] = { 2, 1, 0, 254, 1, 2, 0, 0, 0, 8, 1, 0x80, 0, 1 };
+
+	put("nbd/structured", structured, sizeof(structured));
+	put("nbd/plain", plain, sizeof(plain));
+	put("nbd/options", options, sizeof(options));
+	put("nbd/raw", raw, sizeof(raw));
+	put("nbd/refused-write", refused, sizeof(refused));
+}
+
+/* An order, then where and what. */
+static void refcounts(void)
+{
+	static const uint8_t none[] = { 4 }, low[] = { 4, 2, 0, 0, 2, 1, 0 }, high[] = { 5, 2, 1, 255 },
+			     no_block[] = { 3, 0, 6, 0 }, leak[] = { 4, 2, 109, 1, 2, 113, 7 },
+			     two_in_one[] = { 6, 0, 6, 2, 0, 14, 2 };
+
+	put("refcounts/none", none, sizeof(none));
+	put("refcounts/low", low, sizeof(low));
+	put("refcounts/high", high, sizeof(high));
+	put("refcounts/leak", leak, sizeof(leak));
+	put("refcounts/no-block", no_block, sizeof(no_block));
+	put("refcounts/two-in-one", two_in_one, sizeof(two_in_one));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -132,5 +163,7 @@ int main(int argc, char **argv)
 	tables();
 	snapshots();
 	inflate_seeds();
+	nbd();
+	refcounts();
 	return 0;
 }

@@ -1,16 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# tests/fuzz/run.sh [SECONDS]: each libFuzzer target for so long (default 2, or $FUZZ_SECONDS), from its corpus.
-# Compiles the targets itself, with clang and the sanitizers, so that any build folder will do. A find is left in
-# fuzz-found/ in the current folder; replay it with tests/fuzz/replay-NAME FILE.  The targets `image` and `ring` take
-# all drivers and half a minute to compile: they run from 20 seconds on; make check has tests/fuzz/replay-image and
-# -ring.
+# tests/fuzz/run.sh [SECONDS [TARGET...]]: each libFuzzer target for so long (default 2, or $FUZZ_SECONDS), from its
+# corpus; with $TEST_SEED the same again.  Compiles the targets itself, with clang and the sanitizers, so that any build
+# folder will do.  A find is left in fuzz-found/ in the current folder; replay it with tests/fuzz/replay-NAME FILE.
+# The targets that take all drivers need half a minute to compile: without being named they run from 20 seconds on; make
+# check replays their corpora (tests/fuzz/replay-*).
 set -eu
 
 seconds=${1:-${FUZZ_SECONDS:-2}}
+[ $# = 0 ] || shift
 src=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 clang=${FUZZ_CC:-clang}
-names="header tables snapshots inflate"
+codecs="header tables snapshots inflate"
+drivers="refcounts image ring nbd"
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -32,29 +34,50 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long size)
 END
 "$clang" -fsanitize=fuzzer,address,undefined -o "$tmp/try" "$tmp/try.c" 2>/dev/null || skip "$clang has no libFuzzer"
 
-flags="-std=gnu17 -D_GNU_SOURCE -O1 -g -I. -I$src/include -fsanitize=address,undefined -fno-sanitize-recover=all"
-libs=-lz
-if grep -q '^#define HAVE_ZSTD 1' config.h; then
-	libs="$libs -lzstd"
-fi
-for f in "$src"/formats/*.c; do
-	# shellcheck disable=SC2086 # flags are words
-	"$clang" $flags -fsanitize=fuzzer-no-link -c -o "$tmp/$(basename "$f" .c).o" "$f"
-done
+flags="-std=gnu17 -D_GNU_SOURCE -O1 -g -I. -I$src/include -I$src/tests/lib -I$src/tests/driver -I$src/drivers"
+flags="$flags -I$src/blktap -I$src/blktap/ring $(sed -n 's/^JANSSON_CFLAGS = //p' Makefile)"
+flags="$flags -fsanitize=address,undefined -fno-sanitize-recover=all"
+libs=$(sed -n 's/^\(ZLIB\|ZSTD\|URING\|PTHREAD\|JANSSON\)_LIBS = //p; s/^LIBS = //p' Makefile | tr '\n' ' ')
 
+# compile KIND FILE...: objects of that kind.
+compile()
+{
+	kind=$1
+	shift
+	for f in "$@"; do
+		# shellcheck disable=SC2086 # flags are words
+		"$clang" $flags -fsanitize=fuzzer-no-link -c \
+			-o "$tmp/$kind-$(echo "${f#"$src"/}" | tr / -).o" "$f"
+	done
+}
+
+# build NAME KIND...: the target of that name, of its own file and all objects of these kinds.
+build()
+{
+	name=$1
+	shift
+	compile "target$name" "$src/tests/fuzz/fuzz-$name.c"
+	objs=$(for kind in "target$name" "$@"; do echo "$tmp/$kind"-*.o; done)
+	# shellcheck disable=SC2086
+	"$clang" $flags -fsanitize=fuzzer -o "$tmp/fuzz-$name" $objs $libs
+}
+
+# fuzz NAME CORPUS OPTION...
 fuzz()
 {
-	# shellcheck disable=SC2086
-	"$clang" $flags -fsanitize=fuzzer -o "$tmp/fuzz-$1" "$src/tests/fuzz/fuzz-$1.c" "$tmp"/*.o $libs
-	mkdir -p "$tmp/new-$1" fuzz-found
-	if ! "$tmp/fuzz-$1" -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=512 -print_final_stats=1 \
-		-artifact_prefix="fuzz-found/$1-" "$tmp/new-$1" "$src/tests/fuzz/corpus/$1" >"$tmp/log" 2>&1; then
+	name=$1 corpus=$2
+	shift 2
+	mkdir -p "$tmp/new-$name" fuzz-found
+	if ! "$tmp/fuzz-$name" -max_total_time="$seconds" ${TEST_SEED:+-seed=$((TEST_SEED % 1000000000))} \
+		-timeout=20 -print_final_stats=1 -artifact_prefix="fuzz-found/$name-" "$@" "$tmp/new-$name" \
+		"$corpus" >"$tmp/log" 2>&1; then
 		tail -40 "$tmp/log"
-		echo "FAILED: fuzz-$1: see fuzz-found/"
+		echo "FAILED: fuzz-$name: see fuzz-found/"
 		return 1
 	fi
-	echo "fuzz-$1: $(sed -n 's/^stat::number_of_executed_units: */executed /p' "$tmp/log") in ${seconds} s," \
+	echo "fuzz-$name: $(sed -n 's/^stat::number_of_executed_units: */executed /p' "$tmp/log") in ${seconds} s," \
 		"seed $(sed -n 's/^INFO: Seed: //p' "$tmp/log")"
+	[ -z "${FUZZ_KEEP:-}" ] || cp -r "$tmp/new-$name" "$FUZZ_KEEP/"
 }
 
 # Whole images: ours, and a few by qemu-img, which knows compression and snapshots.
@@ -75,69 +98,79 @@ image_seeds()
 
 fuzz_image()
 {
-	for f in "$src"/drivers/*.c "$src"/drivers/rt/*.c "$src"/drivers/io/*.c "$src"/drivers/qcow2/*.c \
-		"$src"/tests/lib/testenv.c "$src"/tests/lib/simdisk.c "$src"/tests/lib/simfile.c; do
-		# shellcheck disable=SC2086
-		"$clang" $flags -I"$src/tests/lib" -fsanitize=fuzzer-no-link -c \
-			-o "$tmp/driver-$(echo "${f#"$src"/}" | tr / -).o" "$f"
+	for f in image-input image-model image-seeds; do
+		compile image "$src/tests/fuzz/$f.c"
 	done
-	image="fuzz-image image-input image-model image-seeds"
-	for f in $image image-replay image-mutator; do
-		# shellcheck disable=SC2086
-		"$clang" $flags -I"$src/tests/lib" -fsanitize=fuzzer-no-link -c -o "$tmp/image-$f.obj" \
-			"$src/tests/fuzz/$f.c"
-	done
-	libs="$libs $(sed -n 's/^URING_LIBS = //p' Makefile) -laio -lpthread"
-	objs=$(for f in $image; do echo "$tmp/image-$f.obj"; done)
+	compile mutator "$src/tests/fuzz/image-mutator.c"
+	compile targetimage "$src/tests/fuzz/fuzz-image.c"
+	compile replay "$src/tests/fuzz/image-replay.c"
 	# shellcheck disable=SC2086
-	"$clang" $flags -fsanitize=fuzzer-no-link -o "$tmp/replay-image" "$tmp/image-image-replay.obj" $objs \
-		"$tmp"/*.o $libs
-	# shellcheck disable=SC2086
-	"$clang" $flags -fsanitize=fuzzer -o "$tmp/fuzz-image" "$tmp/image-image-mutator.obj" $objs "$tmp"/*.o \
-		$libs
+	"$clang" $flags -o "$tmp/replay-image" "$tmp"/replay-*.o "$tmp"/targetimage-*.o "$tmp"/image-*.o \
+		"$tmp"/driver-*.o "$tmp"/codec-*.o $libs
+	build image image mutator driver codec
 	image_seeds || { echo "FAILED: fuzz-image has no seeds"; return 1; }
-	mkdir -p fuzz-found "$tmp/new-image"
-	if ! "$tmp/fuzz-image" -max_total_time="$seconds" -max_len=100000 -rss_limit_mb=1024 -malloc_limit_mb=1024 \
-		-timeout=20 -print_final_stats=1 -artifact_prefix=fuzz-found/image- "$tmp/new-image" "$tmp/seeds" \
-		>"$tmp/log" 2>&1; then
-		tail -40 "$tmp/log"
-		echo "FAILED: fuzz-image: see fuzz-found/"
-		return 1
-	fi
-	echo "fuzz-image: $(sed -n 's/^stat::number_of_executed_units: */executed /p' "$tmp/log") in ${seconds} s," \
-		"seed $(sed -n 's/^INFO: Seed: //p' "$tmp/log")"
+	fuzz image "$tmp/seeds" -max_len=100000 -rss_limit_mb=1024 -malloc_limit_mb=1024
 }
 
-# The ring server on a disk in memory: the drivers' objects are those of fuzz_image.
-fuzz_ring()
+# The daemon's part: the disk, and the exports that decode what a client says.
+compile_daemon()
 {
-	cflags="$flags -I$src/tests/lib -I$src/blktap/ring $(sed -n 's/^JANSSON_CFLAGS = //p' Makefile)"
-	ring="ring/ring.c ring/ring-request.c ring/ring-grants.c ring/ring-journal.c ring/ring-features.c"
-	for f in vbd.c vbd-state.c $ring; do
-		# shellcheck disable=SC2086
-		"$clang" $cflags -fsanitize=fuzzer-no-link -c -o "$tmp/blktap-$(echo "$f" | tr / -).obj" \
-			"$src/blktap/$f"
+	[ ! -e "$tmp/daemon" ] || return 0
+	compile daemon "$src"/blktap/vbd*.c "$src"/blktap/nbd-*.c "$src"/blktap/usock.c
+	for f in ring ring-request ring-grants ring-journal ring-features; do
+		compile daemon "$src/blktap/ring/$f.c"
 	done
-	# shellcheck disable=SC2086
-	"$clang" $cflags -fsanitize=fuzzer -o "$tmp/fuzz-ring" "$src/tests/fuzz/fuzz-ring.c" "$tmp"/blktap-*.obj \
-		"$tmp"/*.o $libs
-	mkdir -p fuzz-found "$tmp/new-ring"
-	if ! "$tmp/fuzz-ring" -max_total_time="$seconds" -max_len=1024 -rss_limit_mb=1024 -timeout=20 \
-		-print_final_stats=1 -artifact_prefix=fuzz-found/ring- "$tmp/new-ring" "$src/tests/fuzz/corpus/ring" \
-		>"$tmp/log" 2>&1; then
-		tail -40 "$tmp/log"
-		echo "FAILED: fuzz-ring: see fuzz-found/"
-		return 1
-	fi
-	echo "fuzz-ring: $(sed -n 's/^stat::number_of_executed_units: */executed /p' "$tmp/log") in ${seconds} s," \
-		"seed $(sed -n 's/^INFO: Seed: //p' "$tmp/log")"
+	touch "$tmp/daemon"
 }
 
-for name in $names; do
-	fuzz "$name"
-done
-if [ "$seconds" -ge 20 ]; then
-	fuzz_image
-	fuzz_ring
+compile_drivers()
+{
+	[ ! -e "$tmp/driver" ] || return 0
+	compile driver "$src"/drivers/*.c "$src"/drivers/rt/*.c "$src"/drivers/io/*.c "$src"/drivers/qcow2/*.c \
+		"$src"/tests/lib/testenv.c "$src"/tests/lib/sim*.c
+	touch "$tmp/driver"
+}
+
+one()
+{
+	case $1 in
+	header | tables | snapshots | inflate)
+		build "$1" codec
+		fuzz "$1" "$src/tests/fuzz/corpus/$1" -max_len=4096 -rss_limit_mb=512
+		;;
+	image)
+		compile_drivers
+		fuzz_image
+		;;
+	refcounts)
+		compile_drivers
+		compile fsck "$src/tests/driver/qcow2-fsck.c"
+		build refcounts fsck driver codec
+		fuzz refcounts "$src/tests/fuzz/corpus/refcounts" -max_len=256 -rss_limit_mb=1024
+		;;
+	ring | nbd)
+		compile_drivers
+		compile_daemon
+		build "$1" daemon driver codec
+		fuzz "$1" "$src/tests/fuzz/corpus/$1" -max_len=1024 -rss_limit_mb=1024
+		;;
+	*)
+		echo "no target is called $1; there are: $codecs $drivers" >&2
+		exit 2
+		;;
+	esac
+}
+
+compile codec "$src"/formats/*.c
+if [ $# = 0 ]; then
+	# shellcheck disable=SC2086
+	set -- $codecs
+	# shellcheck disable=SC2086
+	[ "$seconds" -lt 20 ] || set -- $codecs $drivers
 fi
+status=0
+for name in "$@"; do
+	one "$name" || status=1
+done
 rmdir fuzz-found 2>/dev/null || :
+exit $status
