@@ -143,8 +143,27 @@ static int nbd_addresses(const json_t *request, struct export_request *q, unsign
 	return 0;
 }
 
+/* *policy: what it is without the two fields. */
+static int get_policy(const json_t *request, struct td_vbd_policy *policy, struct td_err *ret_err)
+{
+	const char *on_enospc = get_string(request, "on_enospc");
+	const json_t *timeout = json_object_get(request, "request_timeout");
+	json_int_t s = timeout ? json_integer_value(timeout) : (json_int_t)policy->timeout_s;
+
+	if (on_enospc && strcmp(on_enospc, "pause") != 0 && strcmp(on_enospc, "report") != 0)
+		return td_err_set(ret_err, -EINVAL, "on_enospc: should be \"report\" or \"pause\"");
+	if (s < 0 || s > TD_REQUEST_TIMEOUT_MAX)
+		return td_err_set(ret_err, -EINVAL, "request_timeout: should be 0 to %u seconds",
+				  TD_REQUEST_TIMEOUT_MAX);
+	if (on_enospc)
+		policy->pause_on_enospc = strcmp(on_enospc, "pause") == 0;
+	policy->timeout_s = (unsigned)s;
+	return 0;
+}
+
 static int cmd_open(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
+	struct td_vbd_policy policy = d->defaults;
 	unsigned flags = get_bool(request, "read_only", false) ? TD_OPEN_RDONLY : 0, nr = 0;
 	struct export_request q[DAEMON_MAX_EXPORTS];
 	td_cleanup(free) char *spec = NULL;
@@ -153,8 +172,24 @@ static int cmd_open(struct daemon *d, const json_t *request, json_t *reply, stru
 	(void)reply;
 	r = nbd_addresses(request, q, &nr, ret_err);
 	if (r == 0)
+		r = get_policy(request, &policy, ret_err);
+	if (r == 0)
 		r = spec_text(request, &spec, ret_err);
-	return r < 0 ? r : daemon_open(d, spec, flags, q, nr, ret_err);
+	return r < 0 ? r : daemon_open(d, spec, flags, &policy, q, nr, ret_err);
+}
+
+static int cmd_policy(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
+{
+	struct td_vbd_policy policy = *td_vbd_policy(d->vbd);
+	int r = get_policy(request, &policy, ret_err);
+
+	(void)reply;
+	if (r < 0)
+		return r;
+	if (td_vbd_state(d->vbd) == TD_VBD_CLOSED)
+		return td_err_set(ret_err, -ENODEV, "no disk is open");
+	td_vbd_set_policy(d->vbd, &policy);
+	return 0;
 }
 
 static int cmd_close(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
@@ -221,6 +256,14 @@ static const struct field open_fields[] = {
 	{ "read_only", JSON_TRUE, false },
 	{ "direct", JSON_TRUE, false },
 	{ "nbd", JSON_ARRAY, false },
+	{ "on_enospc", JSON_STRING, false },
+	{ "request_timeout", JSON_INTEGER, false },
+	{ 0 },
+};
+
+static const struct field policy_fields[] = {
+	{ "on_enospc", JSON_STRING, false },
+	{ "request_timeout", JSON_INTEGER, false },
 	{ 0 },
 };
 
@@ -259,6 +302,7 @@ static const struct control_cmd commands[] = {
 	{ "unpause", unpause_fields, cmd_unpause },
 	{ "resize", resize_fields, cmd_resize },
 	{ "set", set_fields, cmd_set },
+	{ "policy", policy_fields, cmd_policy },
 	{ "events", NULL, cmd_events },
 	{ "ring-features", NULL, control_ring_features },
 	{ "ring-connect", connect_fields, control_ring_connect },

@@ -4,6 +4,26 @@
  */
 #include "control.h"
 
+static void remember_counts(struct control_events *e, const struct td_vbd_stats *s)
+{
+	e->full = s->full;
+	e->timed_out = s->timed_out;
+	e->given_up = s->given_up;
+}
+
+/* Each stop for want of space is told, also one whose state lasted too short to be. */
+static void tell_counts(struct control_events *e, const struct td_vbd_stats *s)
+{
+	if (s->full != e->full)
+		e->tell(e, json_pack("{s:s,s:s,s:i}", "event", "enospc", "errno",
+				     strerrorname_np(-s->full_error), "waiting", (int)s->waiting));
+	if (s->timed_out != e->timed_out)
+		e->tell(e, json_pack("{s:s,s:I,s:I}", "event", "timeout", "requests",
+				     (json_int_t)(s->timed_out - e->timed_out), "given_up",
+				     (json_int_t)(s->given_up - e->given_up)));
+	remember_counts(e, s);
+}
+
 static void disk_changed(struct td_vbd_watch *w)
 {
 	struct control_events *e = td_container_of(w, struct control_events, disk);
@@ -16,6 +36,7 @@ static void disk_changed(struct td_vbd_watch *w)
 		e->tell(e, json_pack("{s:s,s:s}", "event", "state", "state", control_state_name(state)));
 	e->size = size;
 	e->state = state;
+	tell_counts(e, td_vbd_stats(e->d->vbd));
 }
 
 /* The export says who it is and why in its statistics. */
@@ -36,6 +57,7 @@ void control_events_start(struct control_events *e)
 {
 	e->size = td_vbd_size(e->d->vbd);
 	e->state = td_vbd_state(e->d->vbd);
+	remember_counts(e, td_vbd_stats(e->d->vbd));
 	e->disk.fn = disk_changed;
 	td_vbd_watch(e->d->vbd, &e->disk);
 	e->d->guest_stopped = guest_stopped;

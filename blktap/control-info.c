@@ -33,10 +33,8 @@ static json_t *text(const char *s)
 const char *control_state_name(enum td_vbd_state state)
 {
 	static const char *const names[] = {
-		[TD_VBD_CLOSED] = "closed",
-		[TD_VBD_RUNNING] = "running",
-		[TD_VBD_PAUSING] = "pausing",
-		[TD_VBD_PAUSED] = "paused",
+		[TD_VBD_CLOSED] = "closed",   [TD_VBD_RUNNING] = "running", [TD_VBD_FULL] = "full",
+		[TD_VBD_PAUSING] = "pausing", [TD_VBD_PAUSED] = "paused",
 	};
 
 	return names[state];
@@ -92,6 +90,7 @@ static const struct td_image *leaf_of(const struct td_image *im)
 int control_info(struct daemon *d, json_t *reply)
 {
 	const struct td_image *im = td_vbd_image(d->vbd), *leaf = leaf_of(im);
+	const struct td_vbd_policy *policy = td_vbd_policy(d->vbd);
 	int r = 0;
 
 	put(reply, "pid", number((uint64_t)getpid()), &r);
@@ -104,6 +103,8 @@ int control_info(struct daemon *d, json_t *reply)
 	put(reply, "driver", text(im ? im->drv->name : NULL), &r);
 	put(reply, "read_only", json_boolean(td_vbd_read_only(d->vbd)), &r);
 	put(reply, "size", number(td_vbd_size(d->vbd)), &r);
+	put(reply, "on_enospc", json_string(policy->pause_on_enospc ? "pause" : "report"), &r);
+	put(reply, "request_timeout", number(policy->timeout_s), &r);
 	put(reply, "engine", json_string(d->env.engine->ops->name), &r);
 	put(reply, "exports", exports_json(d, false, &r), &r);
 	return r;
@@ -111,24 +112,53 @@ int control_info(struct daemon *d, json_t *reply)
 
 /* ---- stats ---- */
 
+/* Those buckets that hold something: the largest time in each, and how many there are. */
+static json_t *buckets_json(const struct td_hist *h, int *r)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < TD_HIST_BUCKETS; i++) {
+		uint64_t upper = i < TD_HIST_BUCKETS - 1 ? td_hist_upper(i) : h->max;
+
+		if (h->count[i] > 0 && json_array_append_new(list, json_pack("[I, I]", (json_int_t)upper,
+									     (json_int_t)h->count[i])) < 0)
+			*r = -ENOMEM;
+	}
+	return list;
+}
+
+static json_t *op_json(const struct td_req_stats *op, int *r)
+{
+	const struct td_hist *h = op->time;
+	json_t *o = json_object();
+
+	put(o, "requests", number(op->requests), r);
+	put(o, "bytes", number(op->bytes), r);
+	put(o, "errors", number(op->errors), r);
+	put(o, "total_ns", number(h->sum), r);
+	put(o, "mean_ns", number(td_hist_mean(h)), r);
+	put(o, "p50_ns", number(td_hist_percentile(h, 50)), r);
+	put(o, "p90_ns", number(td_hist_percentile(h, 90)), r);
+	put(o, "p99_ns", number(td_hist_percentile(h, 99)), r);
+	put(o, "p99_9_ns", number(td_hist_percentile(h, 99.9)), r);
+	put(o, "max_ns", number(h->max), r);
+	put(o, "buckets", buckets_json(h, r), r);
+	return o;
+}
+
 static json_t *vbd_json(const struct td_vbd_stats *s, int *r)
 {
 	json_t *o = json_object();
 
-	for (unsigned i = 0; i < TD_REQ_OPS; i++) {
-		const struct td_req_stats *op = &s->op[i];
-		json_t *one = json_object();
-
-		put(one, "requests", number(op->requests), r);
-		put(one, "bytes", number(op->bytes), r);
-		put(one, "errors", number(op->errors), r);
-		put(one, "total_ns", number(op->total_ns), r);
-		put(one, "max_ns", number(op->max_ns), r);
-		put(o, td_req_op_name(i), one, r);
-	}
+	for (unsigned i = 0; i < TD_REQ_OPS; i++)
+		put(o, td_req_op_name(i), op_json(&s->op[i], r), r);
 	put(o, "in_flight", number(s->in_flight), r);
 	put(o, "waiting", number(s->waiting), r);
 	put(o, "max_in_flight", number(s->max_in_flight), r);
+	put(o, "overdue", number(s->overdue), r);
+	put(o, "timed_out", number(s->timed_out), r);
+	put(o, "given_up", number(s->given_up), r);
+	put(o, "full", number(s->full), r);
 	return o;
 }
 

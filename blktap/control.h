@@ -18,6 +18,7 @@ struct control_events {
 	struct td_vbd_watch disk;
 	uint64_t size; /* told last */
 	enum td_vbd_state state;
+	uint64_t full, timed_out, given_up;
 	void (*tell)(struct control_events *e,
 		     json_t *event); /* takes the reference; NULL: no memory for it */
 };

@@ -190,9 +190,14 @@ static int close_disk(struct daemon *d)
 	int r;
 
 	exports_stop(d);
-	/* Requests that wait for an unpause would hold up their exports: they are answered with an error. */
+	/*
+	 * Requests that wait for an unpause would hold up their exports.  Those of a Xen guest were given up by its
+	 * export just now, and are served by the next tapdisk; the others are answered with an error.
+	 */
 	if (td_vbd_state(d->vbd) == TD_VBD_PAUSED)
 		td_ignore(td_vbd_close(d->vbd)); /* the image is closed already: cannot fail */
+	else
+		td_vbd_set_policy(d->vbd, &(struct td_vbd_policy){ .pause_on_enospc = false });
 	exports_wait(d);
 	r = td_vbd_close(d->vbd);
 	while (!td_vbd_idle(d->vbd))
@@ -222,8 +227,8 @@ int daemon_close(struct daemon *d, struct td_err *ret_err)
 	return close_all(d, ret_err);
 }
 
-int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const struct export_request *exports,
-		unsigned nr, struct td_err *ret_err)
+int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const struct td_vbd_policy *policy,
+		const struct export_request *exports, unsigned nr, struct td_err *ret_err)
 {
 	struct start_call c = { d, exports, nr, ret_err };
 	td_co_guard(&d->lock);
@@ -234,6 +239,7 @@ int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const s
 	r = td_vbd_open(d->vbd, spec, open_flags, ret_err);
 	if (r < 0)
 		return r;
+	td_vbd_set_policy(d->vbd, policy ? policy : &d->defaults);
 	r = daemon_outside(d, start_outside, &c);
 	if (r < 0)
 		td_ignore(close_all(d, NULL)); /* the error that counts is that of the export */
@@ -249,6 +255,9 @@ static int start_policy(struct daemon *d, const struct daemon_options *o, struct
 	for (unsigned i = 0; i < o->nr_allow && r == 0; i++)
 		r = td_policy_allow(&d->policy, o->allow[i], ret_err);
 	d->env.policy = &d->policy;
+	d->defaults.pause_on_enospc = o->on_enospc < 0 ? d->policy.pause_on_enospc : o->on_enospc > 0;
+	d->defaults.timeout_s =
+		o->request_timeout < 0 ? d->policy.request_timeout : (unsigned)o->request_timeout;
 	/* Without a place for it a killed process loses what was not flushed. */
 	if (td_run_dir(&d->env.keep_dir, NULL) < 0)
 		d->env.keep_dir = NULL;
@@ -290,7 +299,7 @@ static int open_first(void *arg)
 {
 	const struct open_call *c = arg;
 
-	return daemon_open(c->d, c->o->spec, c->o->read_only ? TD_OPEN_RDONLY : 0, c->o->exports,
+	return daemon_open(c->d, c->o->spec, c->o->read_only ? TD_OPEN_RDONLY : 0, NULL, c->o->exports,
 			   c->o->nr_exports, c->err);
 }
 

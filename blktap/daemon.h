@@ -34,6 +34,8 @@ struct daemon_options {
 	unsigned depth;
 	int minor; /* -1: none */
 	bool read_only;
+	int on_enospc;       /* 1: wait, 0: report, -1: as blktap.conf says */
+	int request_timeout; /* seconds; -1: as blktap.conf says */
 	const char *allow[32];
 	unsigned nr_allow;
 	struct export_request exports[DAEMON_MAX_EXPORTS];
@@ -48,6 +50,7 @@ struct daemon {
 	unsigned nr_exports;
 	int minor;
 	int marker; /* the minor's, open and locked; -1: none */
+	struct td_vbd_policy defaults; /* of a disk that is given no other */
 	struct td_mutex lock; /* one of open, close, end at a time */
 	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
 	bool ending;
@@ -72,9 +75,13 @@ void daemon_end(struct daemon *d);
 
 /* ---- for the control socket: in coroutines ---- */
 
-/* Open spec and start these exports; all or nothing.  nr 0: on nbd<pid>.<minor> in the run-time directory. */
+/*
+ * Open spec and start these exports; all or nothing.  nr 0: on nbd<pid>.<minor> in the run-time directory.
+ * policy NULL: the default.
+ */
 TD_CO TD_CHECK int daemon_open(struct daemon *d, const char *spec, unsigned open_flags,
-			       const struct export_request *exports, unsigned nr, struct td_err *ret_err);
+			       const struct td_vbd_policy *policy, const struct export_request *exports,
+			       unsigned nr, struct td_err *ret_err);
 
 /* Stop the exports, close the disk. */
 TD_CO TD_CHECK int daemon_close(struct daemon *d, struct td_err *ret_err);

@@ -40,6 +40,7 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/nbd-wire.h \
 	blktap/nbd.h \
 	blktap/usock.c \
+	blktap/vbd-policy.c \
 	blktap/vbd-private.h \
 	blktap/vbd-state.c \
 	blktap/vbd.c

@@ -42,6 +42,9 @@ static const char help[] =
 	"      --depth N         requests in the kernel at once, 1..4096 (default: 256)\n"
 	"      --allow DIR       images may name files in this directory too (may be repeated)\n"
 	"      --minor N         the disk's number, for nbd<pid>.<N> in the run-time directory\n"
+	"      --on-enospc DO    report (an error to whoever wrote) or pause (wait for space)\n"
+	"      --request-timeout SECONDS\n"
+	"                        tell of requests that take longer (default: 0, never)\n"
 	"      --log-level L     error, warning, info or debug (default: warning)\n"
 	"      --syslog          with -f: log to syslog once ready\n"
 	"      --no-control      no control socket: tap-ctl does not see this disk\n"
@@ -59,6 +62,8 @@ enum {
 	OPT_DEPTH,
 	OPT_ALLOW,
 	OPT_MINOR,
+	OPT_ON_ENOSPC,
+	OPT_REQUEST_TIMEOUT,
 	OPT_LOG_LEVEL,
 	OPT_SYSLOG,
 	OPT_NO_CONTROL
@@ -75,6 +80,8 @@ static const struct option long_options[] = {
 	{ "depth", required_argument, NULL, OPT_DEPTH },
 	{ "allow", required_argument, NULL, OPT_ALLOW },
 	{ "minor", required_argument, NULL, OPT_MINOR },
+	{ "on-enospc", required_argument, NULL, OPT_ON_ENOSPC },
+	{ "request-timeout", required_argument, NULL, OPT_REQUEST_TIMEOUT },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "syslog", no_argument, NULL, OPT_SYSLOG },
 	{ "no-control", no_argument, NULL, OPT_NO_CONTROL },
@@ -120,6 +127,14 @@ static int parse_level(const char *text, struct td_err *err)
 		}
 	}
 	return td_err_set(err, -EINVAL, "--log-level %s: should be error, warning, info or debug", text);
+}
+
+static int parse_on_enospc(const char *text, int *ret, struct td_err *err)
+{
+	*ret = strcmp(text, "pause") == 0;
+	if (*ret || strcmp(text, "report") == 0)
+		return 0;
+	return td_err_set(err, -EINVAL, "--on-enospc %s: should be report or pause", text);
 }
 
 static int add_export(struct daemon_options *o, const struct td_export_ops *ops, const char *address,
@@ -178,6 +193,12 @@ static int parse_long(int c, struct options *o, struct td_err *err)
 	case OPT_MINOR:
 		r = parse_number("minor", optarg, 0, INT_MAX, &n, err);
 		d->minor = (int)n;
+		return r;
+	case OPT_ON_ENOSPC:
+		return parse_on_enospc(optarg, &d->on_enospc, err);
+	case OPT_REQUEST_TIMEOUT:
+		r = parse_number("request-timeout", optarg, 0, TD_REQUEST_TIMEOUT_MAX, &n, err);
+		d->request_timeout = (int)n;
 		return r;
 	case OPT_LOG_LEVEL:
 		return parse_level(optarg, err);
@@ -321,7 +342,12 @@ static int serve(const struct options *o, int parent, struct td_err *err)
 int main(int argc, char **argv)
 {
 	struct options o = {
-		.daemon = { .name = "disk", .engine = "auto", .depth = 256, .minor = -1 },
+		.daemon = { .name = "disk",
+			    .engine = "auto",
+			    .depth = 256,
+			    .minor = -1,
+			    .on_enospc = -1,
+			    .request_timeout = -1 },
 	};
 	struct td_err err = { "" };
 	int parent = -1, r;

@@ -154,5 +154,7 @@ void nbd_conn_drop(struct nbd_conn *c)
 		STAILQ_REMOVE_HEAD(&c->out, link);
 		nbd_job_free(job);
 	}
+	/* Nobody waits for them, and who comes back asks again: an old write must not come after his new one. */
+	td_vbd_cancel_all(c->server->e.vbd, c);
 	nbd_conn_touch(c);
 }

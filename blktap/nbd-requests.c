@@ -60,6 +60,7 @@ static void prepare(struct nbd_job *job)
 		req->iov = td_iov_buf(&job->vec, job->buf, q->len);
 	job->nr_extents = 0;
 	req->done = nbd_req_done;
+	req->owner = job->conn;
 }
 
 /* ---- one request ---- */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Between vbd.c (requests) and vbd-state.c (open, close, pause). */
+/* Between vbd.c (requests), vbd-policy.c (no room, too late) and vbd-state.c (open, close, pause). */
 #ifndef BLKTAP_VBD_PRIVATE_H
 #define BLKTAP_VBD_PRIVATE_H
 
@@ -28,12 +28,20 @@ struct td_vbd {
 	uint64_t size;          /* of the last image, while there is none */
 	bool read_only;
 	struct td_limits limits;
+	int flush_owed; /* a pause closed an image that could not be flushed: the next flush's answer; 0: none */
+
+	/* vbd-policy.c */
+	struct td_vbd_policy policy;
+	uint64_t timeout_ns;   /* the policy's; 0: none */
+	struct td_timer timer; /* for the next request to be late; armed only where there may be one */
+	bool full;             /* requests that failed for want of space are at the head of `waiting` */
 
 	/* vbd.c */
-	struct td_req_list waiting, finished;
+	struct td_req_list waiting, running, finished;
 	struct td_waitq drained; /* woken when in_flight gets 0 */
 	struct td_hook hook;
 	struct td_vbd_stats stats;
+	struct td_hist *hist; /* of stats: mapped, so that only what is used takes memory */
 	struct td_log_limit log_limit;
 
 	/* who is told of changes; from the hook */
@@ -51,7 +59,15 @@ static inline void vbd_changed(struct td_vbd *vbd)
 /* As many as may run.  From a coroutine or not. */
 void vbd_start_waiting(struct td_vbd *vbd);
 
-/* All of them are answered with this error. */
+/* All of them are answered with this error, or with their own if they failed once. */
 void vbd_fail_waiting(struct td_vbd *vbd, int result);
+
+/* One that waits is answered with this error. */
+void vbd_fail_one(struct td_vbd *vbd, struct td_req *req, int result);
+
+/* ---- vbd-policy.c ---- */
+
+/* There is, or may be, room again.  The caller lets go what waits. */
+void vbd_not_full(struct td_vbd *vbd);
 
 #endif

@@ -6,7 +6,8 @@
  *	                    ^                  | the flush failed                    |
  *	                    +------------------+---------------unpause---------------+
  *
- * close leads from each of them to CLOSED.  A resize drains too, but stays RUNNING: it holds new requests back.
+ * close leads from each of them to CLOSED.  A resize drains too, but stays RUNNING: it holds new requests back.  FULL
+ * (vbd-policy.c) is RUNNING and a flag, which a pause leaves as it is and an unpause takes away.
  * Requests are accepted in every state but CLOSED; they go to the image in RUNNING only.
  */
 #include "vbd-private.h"
@@ -83,6 +84,8 @@ int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags, struc
 	if (r < 0)
 		return r;
 	vbd->open_flags = open_flags;
+	vbd->flush_owed = 0;
+	vbd_not_full(vbd);
 	set_state(vbd, TD_VBD_RUNNING);
 	return 0;
 }
@@ -118,6 +121,14 @@ static int run_on(struct td_vbd *vbd, int r, struct td_err *ret_err)
 			  vbd->image->name, strerrordesc_np(-r));
 }
 
+/* It takes no writes any more: running on is of no use, and to open it anew is the way out. */
+static bool is_frozen(const struct td_image *im)
+{
+	while (im && !im->frozen)
+		im = im->child;
+	return im != NULL;
+}
+
 int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err)
 {
 	td_co_guard(&vbd->state_lock);
@@ -131,15 +142,17 @@ int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err)
 	wait_drained(vbd);
 	if (!vbd->image->read_only)
 		r = td_image_flush(vbd->image);
-	if (r < 0)
+	if (r < 0 && !is_frozen(vbd->image))
 		return run_on(vbd, r, ret_err);
 	r = close_image(vbd);
 	set_state(vbd, TD_VBD_PAUSED);
-	if (r < 0)
-		return td_err_set(ret_err, r,
-				  "%s: paused, but closing it failed: %s; check the image before unpausing",
-				  vbd->spec, strerrordesc_np(-r));
-	return 0;
+	if (r == 0)
+		return 0;
+	vbd->flush_owed = -EIO;
+	return td_err_set(
+		ret_err, r,
+		"%s: paused, but flushing or closing it failed: %s; check the image before unpausing",
+		vbd->spec, strerrordesc_np(-r));
 }
 
 int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err)
@@ -147,8 +160,11 @@ int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err)
 	td_co_guard(&vbd->state_lock);
 	int r;
 
-	if (vbd->state == TD_VBD_RUNNING && !spec)
+	if (vbd->state == TD_VBD_RUNNING && !spec) {
+		vbd_not_full(vbd);
+		vbd_start_waiting(vbd);
 		return 0;
+	}
 	if (vbd->state == TD_VBD_RUNNING)
 		return td_err_set(ret_err, -EBUSY, "%s: runs; pause it before it changes to another image",
 				  vbd->name);
@@ -158,6 +174,7 @@ int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err)
 	if (r < 0)
 		return r;
 	set_state(vbd, TD_VBD_RUNNING);
+	vbd_not_full(vbd);
 	vbd_start_waiting(vbd);
 	return 0;
 }
@@ -168,7 +185,7 @@ static int check_resize(const struct td_vbd *vbd, uint64_t size, struct td_err *
 {
 	if (vbd->state == TD_VBD_CLOSED)
 		return td_err_set(ret_err, -ENODEV, "%s: there is no open disk to resize", vbd->name);
-	if (vbd->state != TD_VBD_RUNNING)
+	if (td_vbd_state(vbd) != TD_VBD_RUNNING)
 		return td_err_set(ret_err, -EBUSY, "%s: is paused; unpause it before it is resized",
 				  vbd->name);
 	if (size % 512)

@@ -7,10 +7,11 @@
  * submit, free or send from it.  The hook stands behind the engine's in the turn of the loop, and in front of the
  * exports', which send what was answered in this turn.
  *
- * Opening, closing, pausing is vbd-state.c.
+ * Opening, closing, pausing is vbd-state.c; what has no room or takes too long is vbd-policy.c.
  */
 #include "vbd-private.h"
 #include <blktap/log.h>
+#include <sys/mman.h>
 
 /* ---- one request ---- */
 
@@ -22,6 +23,18 @@ static int run_trim(struct td_image *im, const struct td_req *req)
 	if (r < 0 && r != -ENOTSUP)
 		return r;
 	return req->flags & TD_FUA ? td_image_flush(im) : 0;
+}
+
+/* What was answered and could not be brought to the disk before the image was closed, somebody has to be told of. */
+static int run_flush(struct td_vbd *vbd, struct td_image *im)
+{
+	int r = im->read_only ? 0 : td_image_flush(im);
+
+	if (r == 0 && vbd->flush_owed < 0) {
+		r = vbd->flush_owed;
+		vbd->flush_owed = 0;
+	}
+	return r;
 }
 
 static const char *const op_names[TD_REQ_OPS] = { "read", "write", "flush", "trim", "zero", "extent" };
@@ -50,11 +63,9 @@ static void log_failure(struct td_vbd *vbd, const struct td_req *req, int result
 static void count(struct td_vbd *vbd, const struct td_req *req, int result)
 {
 	struct td_req_stats *s = &vbd->stats.op[req->op];
-	uint64_t ns = td_loop_now(vbd->env->loop) - req->start_ns;
 
 	s->requests++;
-	s->total_ns += ns;
-	s->max_ns = TD_MAX(s->max_ns, ns);
+	td_hist_add(&vbd->hist[req->op], td_loop_now(vbd->env->loop) - req->start_ns);
 	if (result == 0) {
 		s->bytes += req->len;
 		return;
@@ -77,7 +88,8 @@ static void finish(struct td_vbd *vbd, struct td_req *req, int result)
 
 static bool may_run(const struct td_vbd *vbd)
 {
-	return vbd->state == TD_VBD_RUNNING && !vbd->held && vbd->stats.in_flight < VBD_MAX_IN_FLIGHT;
+	return vbd->state == TD_VBD_RUNNING && !vbd->held && !vbd->full &&
+	       vbd->stats.in_flight < VBD_MAX_IN_FLIGHT;
 }
 
 static void put_waiting(struct td_vbd *vbd, struct td_req *req)
@@ -101,13 +113,49 @@ static struct td_req *take_waiting(struct td_vbd *vbd)
 	if (!req || !may_run(vbd))
 		return NULL;
 	unput_waiting(vbd, req);
+	req->result = 0; /* tried again: what happened before is not its answer */
 	return req;
 }
 
-static void one_more(struct td_vbd *vbd)
+static void begin(struct td_vbd *vbd, struct td_req *req)
 {
+	TAILQ_INSERT_TAIL(&vbd->running, req, link);
 	vbd->stats.in_flight++;
 	vbd->stats.max_in_flight = TD_MAX(vbd->stats.max_in_flight, vbd->stats.in_flight);
+}
+
+/* It is in the image no more. */
+static void end(struct td_vbd *vbd, struct td_req *req)
+{
+	TAILQ_REMOVE(&vbd->running, req, link);
+	vbd->stats.in_flight--;
+	if (req->late)
+		vbd->stats.overdue--;
+	req->late = false;
+}
+
+/*
+ * It failed for want of space: it waits in front of all others, and nothing goes into the image, until there is room
+ * (see vbd-policy.c).  False: that is not what happened, or not what is wanted.
+ */
+static bool hold(struct td_vbd *vbd, struct td_req *req, int result)
+{
+	if (!vbd->policy.pause_on_enospc || (result != -ENOSPC && result != -EDQUOT))
+		return false;
+	req->result = result;
+	req->waiting = true;
+	TAILQ_INSERT_HEAD(&vbd->waiting, req, link);
+	vbd->stats.waiting++;
+	if (vbd->full)
+		return true;
+	vbd->full = true;
+	vbd->stats.full++;
+	vbd->stats.full_error = result;
+	vbd_changed(vbd);
+	td_warn("%s: %s 0x%llx+%llu: %s; requests wait until there is room and the disk is unpaused",
+		vbd->image->name, td_req_op_name(req->op), (unsigned long long)req->off,
+		(unsigned long long)req->len, strerrordesc_np(-result));
+	return true;
 }
 
 /* The request is answered; the next one for this coroutine, so that no new stack is needed and their order is kept. */
@@ -115,11 +163,12 @@ static struct td_req *next_after(struct td_req *req, int result)
 {
 	struct td_vbd *vbd = req->vbd;
 
-	finish(vbd, req, result);
-	vbd->stats.in_flight--;
+	end(vbd, req);
+	if (result >= 0 || !hold(vbd, req, result))
+		finish(vbd, req, result);
 	req = take_waiting(vbd);
 	if (req)
-		one_more(vbd);
+		begin(vbd, req);
 	else if (vbd->stats.in_flight == 0)
 		td_waitq_wake_all(&vbd->drained);
 	return req;
@@ -150,7 +199,7 @@ static void serve(void *arg)
 			r = td_image_pwritev(im, req->off, &req->iov, req->flags & TD_FUA);
 			break;
 		case TD_REQ_FLUSH:
-			r = im->read_only ? 0 : td_image_flush(im);
+			r = run_flush(req->vbd, im);
 			break;
 		case TD_REQ_TRIM:
 			r = run_trim(im, req);
@@ -172,7 +221,7 @@ static void serve(void *arg)
 /* Without a stack the request waits for one of those in flight to go on with it. */
 static void no_stack(struct td_vbd *vbd, struct td_req *req)
 {
-	vbd->stats.in_flight--;
+	end(vbd, req);
 	if (vbd->stats.in_flight > 0)
 		put_waiting(vbd, req);
 	else
@@ -185,36 +234,53 @@ void vbd_start_waiting(struct td_vbd *vbd)
 	struct td_req *req;
 
 	while (nr-- > 0 && (req = take_waiting(vbd))) {
-		one_more(vbd);
+		begin(vbd, req);
 		if (td_co_start(serve, req) < 0)
 			no_stack(vbd, req);
 	}
+}
+
+void vbd_fail_one(struct td_vbd *vbd, struct td_req *req, int result)
+{
+	unput_waiting(vbd, req);
+	finish(vbd, req, result);
 }
 
 void vbd_fail_waiting(struct td_vbd *vbd, int result)
 {
 	struct td_req *req;
 
-	while ((req = TAILQ_FIRST(&vbd->waiting))) {
-		unput_waiting(vbd, req);
-		finish(vbd, req, result);
-	}
+	while ((req = TAILQ_FIRST(&vbd->waiting)))
+		vbd_fail_one(vbd, req, req->result < 0 ? req->result : result);
 }
 
 bool td_vbd_cancel(struct td_vbd *vbd, struct td_req *req)
 {
 	if (!req->waiting)
 		return false;
-	unput_waiting(vbd, req);
-	finish(vbd, req, -ECANCELED);
+	vbd_fail_one(vbd, req, -ECANCELED);
 	return true;
+}
+
+void td_vbd_cancel_all(struct td_vbd *vbd, const void *owner)
+{
+	struct td_req *req, *next;
+
+	for (req = TAILQ_FIRST(&vbd->waiting); req; req = next) {
+		next = TAILQ_NEXT(req, link);
+		if (req->owner == owner)
+			vbd_fail_one(vbd, req, -ECANCELED);
+	}
 }
 
 void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
 {
 	req->vbd = vbd;
-	req->waiting = false;
+	req->waiting = req->late = false;
+	req->result = 0;
 	req->start_ns = td_loop_now(vbd->env->loop);
+	if (vbd->timeout_ns > 0 && !vbd->timer.loop)
+		td_timer_arm(vbd->env->loop, &vbd->timer, vbd->timeout_ns);
 	if (req->op == TD_REQ_READ || req->op == TD_REQ_WRITE)
 		req->len = req->iov.len;
 
@@ -223,7 +289,7 @@ void td_vbd_submit(struct td_vbd *vbd, struct td_req *req)
 	} else if (!may_run(vbd) || !TAILQ_EMPTY(&vbd->waiting)) {
 		put_waiting(vbd, req);
 	} else {
-		one_more(vbd);
+		begin(vbd, req);
 		if (td_co_start(serve, req) < 0)
 			no_stack(vbd, req);
 	}
@@ -280,6 +346,8 @@ static unsigned deliver(struct td_hook *h)
 
 /* ---- the object ---- */
 
+#define HIST_BYTES (TD_REQ_OPS * sizeof(struct td_hist))
+
 struct td_vbd *td_vbd_new(struct td_env *env, const char *name)
 {
 	struct td_vbd *vbd = calloc(1, sizeof(*vbd));
@@ -287,12 +355,19 @@ struct td_vbd *td_vbd_new(struct td_env *env, const char *name)
 	if (!vbd)
 		return NULL;
 	vbd->name = strdup(name);
-	if (!vbd->name) {
+	vbd->hist = mmap(NULL, HIST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!vbd->name || vbd->hist == MAP_FAILED) {
+		if (vbd->hist != MAP_FAILED)
+			munmap(vbd->hist, HIST_BYTES);
+		free(vbd->name);
 		free(vbd);
 		return NULL;
 	}
+	for (unsigned i = 0; i < TD_REQ_OPS; i++)
+		vbd->stats.op[i].time = &vbd->hist[i];
 	vbd->env = env;
 	TAILQ_INIT(&vbd->waiting);
+	TAILQ_INIT(&vbd->running);
 	TAILQ_INIT(&vbd->finished);
 	TAILQ_INIT(&vbd->watches);
 	vbd->hook.fn = deliver;
@@ -304,7 +379,9 @@ void td_vbd_free(struct td_vbd *vbd)
 {
 	if (!vbd)
 		return;
+	td_timer_cancel(&vbd->timer);
 	td_loop_unhook(vbd->env->loop, &vbd->hook);
+	munmap(vbd->hist, HIST_BYTES);
 	free(vbd->spec);
 	free(vbd->name);
 	free(vbd);
@@ -317,7 +394,7 @@ bool td_vbd_idle(const struct td_vbd *vbd)
 
 enum td_vbd_state td_vbd_state(const struct td_vbd *vbd)
 {
-	return vbd->state;
+	return vbd->state == TD_VBD_RUNNING && vbd->full ? TD_VBD_FULL : vbd->state;
 }
 
 const char *td_vbd_name(const struct td_vbd *vbd)

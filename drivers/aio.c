@@ -274,7 +274,7 @@ static int aio_flush(struct td_image *im)
 	if (r == 0)
 		a->flush_good = a->flush_begun;
 	else
-		a->flush_error = r;
+		a->flush_error = -EIO; /* not r: more space, say, does not mend it */
 	return r;
 }
 

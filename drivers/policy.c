@@ -99,33 +99,59 @@ static char *trim_line(char *line)
 	return line;
 }
 
-/* "yes" behind "probe-backing =", spaces as one likes. */
-static int conf_bool(const char *text, bool *ret)
+/* The value in "NAME = VALUE", spaces as one likes; NULL: the line has another name. */
+static const char *conf_value(const char *line, const char *name)
 {
-	text += strspn(text, " \t");
-	if (*text++ != '=')
+	size_t len = strlen(name);
+
+	if (strncmp(line, name, len) != 0)
+		return NULL;
+	line += len + strspn(line + len, " \t");
+	if (*line++ != '=')
+		return NULL;
+	return line + strspn(line, " \t");
+}
+
+/* Is it one of these two words?  *ret: is it the second? */
+static int conf_choice(const char *value, const char *no, const char *yes, bool *ret)
+{
+	*ret = strcmp(value, yes) == 0;
+	return *ret || strcmp(value, no) == 0 ? 0 : -EINVAL;
+}
+
+static int conf_seconds(const char *value, unsigned *ret)
+{
+	uint64_t n;
+
+	if (!*value || strspn(value, "0123456789") != strlen(value) || td_parse_size(value, &n) < 0 ||
+	    n > TD_REQUEST_TIMEOUT_MAX)
 		return -EINVAL;
-	text += strspn(text, " \t");
-	if (strcmp(text, "yes") == 0)
-		*ret = true;
-	else if (strcmp(text, "no") == 0)
-		*ret = false;
-	else
-		return -EINVAL;
+	*ret = (unsigned)n;
 	return 0;
 }
 
 static int conf_line(struct td_policy *p, char *line, struct td_err *ret_err)
 {
+	const char *value;
+	int r = -EINVAL;
+
 	line = trim_line(line);
 	if (*line == 0 || *line == '#')
 		return 0;
 	if (strncmp(line, "allow", 5) == 0 && strchr(" \t", line[5]) && line[5])
 		return td_policy_allow(p, trim_line(line + 5), ret_err);
-	if (strncmp(line, "probe-backing", 13) == 0 && conf_bool(line + 13, &p->probe_backing) == 0)
+	if ((value = conf_value(line, "probe-backing")))
+		r = conf_choice(value, "no", "yes", &p->probe_backing);
+	else if ((value = conf_value(line, "on-enospc")))
+		r = conf_choice(value, "report", "pause", &p->pause_on_enospc);
+	else if ((value = conf_value(line, "request-timeout")))
+		r = conf_seconds(value, &p->request_timeout);
+	if (r == 0)
 		return 0;
 	return td_err_set(ret_err, -EINVAL,
-			  "'%s': a line is \"allow DIR\" or \"probe-backing = yes\" (or no)", line);
+			  "'%s': a line is \"allow DIR\", \"probe-backing = yes\" (or no), "
+			  "\"on-enospc = pause\" (or report) or \"request-timeout = SECONDS\"",
+			  line);
 }
 
 int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err)

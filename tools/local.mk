@@ -18,6 +18,7 @@ bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/minor.c tools/tap-ctl/minor.h \
 	tools/tap-ctl/open.c tools/tap-ctl/open.h \
 	tools/tap-ctl/pause.c \
+	tools/tap-ctl/policy.c \
 	tools/tap-ctl/resize.c \
 	tools/tap-ctl/set.c \
 	tools/tap-ctl/spawn.c \

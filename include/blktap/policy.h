@@ -10,10 +10,16 @@
 
 #define TD_POLICY_CONF "/etc/blktap/blktap.conf"
 
+#define TD_REQUEST_TIMEOUT_MAX 86400u /* seconds */
+
 struct td_policy {
 	unsigned nr_dirs;
 	char **dirs;        /* real paths */
 	bool probe_backing; /* a backing file without a recorded format may be probed */
+
+	/* For whoever serves disks: what to do where a disk is given nothing else. */
+	bool pause_on_enospc;
+	unsigned request_timeout; /* seconds; 0: none */
 };
 
 /* Allow a directory and all below it ("/": everything).  -ENOENT and friends if it cannot be resolved. */
@@ -23,8 +29,8 @@ TD_CHECK int td_policy_allow(struct td_policy *p, const char *dir, struct td_err
 TD_CHECK int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err);
 
 /*
- * Read "allow DIR" and "probe-backing = yes" lines.  A missing file is success; a line it does not know is -EINVAL
- * with its number.  path NULL: $BLKTAP_CONF, else TD_POLICY_CONF.
+ * Read "allow DIR" and "NAME = VALUE" lines (blktap.conf(5)).  A missing file is success; a line it does not know is
+ * -EINVAL with its number.  path NULL: $BLKTAP_CONF, else TD_POLICY_CONF.
  */
 TD_CHECK int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err);
 

@@ -6,6 +6,7 @@
 #ifndef BLKTAP_VBD_H
 #define BLKTAP_VBD_H
 
+#include <blktap/hist.h>
 #include <blktap/image.h>
 #include <blktap/iov.h>
 #include <sys/queue.h>
@@ -30,31 +31,57 @@ struct td_req {
 	struct td_iov iov;                            /* READ, WRITE: the export's memory */
 	struct td_extent extent;                      /* EXTENT: the answer */
 	void (*done)(struct td_req *req, int result); /* 0 or -errno */
+	const void *owner; /* for td_vbd_cancel_all; else of no meaning */
 
 	/* the vbd's */
 	struct td_vbd *vbd;
-	int result;   /* kept until done() is called */
-	bool waiting; /* not in the image yet */
+	int result;   /* kept until done() is called; of one that waits to be tried again, why it failed */
+	bool waiting; /* not in the image */
+	bool late;    /* in the image for longer than the policy's timeout */
 	uint64_t start_ns;
 	TAILQ_ENTRY(td_req) link;
 };
 
 struct td_req_stats {
 	uint64_t requests, bytes, errors;
-	uint64_t total_ns, max_ns; /* from submission to done */
+	struct td_hist *time; /* from submission to done */
 };
 
 struct td_vbd_stats {
 	struct td_req_stats op[TD_REQ_OPS];
-	unsigned in_flight, waiting; /* in the image; held back by a pause */
+	unsigned in_flight, waiting; /* in the image; held back by a pause, the bound, or for want of space */
 	unsigned max_in_flight;
+	unsigned overdue;   /* in the image now for longer than the timeout */
+	uint64_t timed_out; /* requests that were not answered in time */
+	uint64_t given_up;  /* of these: still waiting, so they were answered with -ETIMEDOUT */
+	uint64_t full;      /* times that the disk stopped because the storage was full */
+	int full_error;     /* why it did so last: -ENOSPC, -EDQUOT; 0: never */
 };
 
-enum td_vbd_state { TD_VBD_CLOSED, TD_VBD_RUNNING, TD_VBD_PAUSING, TD_VBD_PAUSED };
+/*
+ * FULL: running, but a request failed for want of space and the policy is to wait: it and all others wait for
+ * td_vbd_unpause.  The image is open.
+ */
+enum td_vbd_state { TD_VBD_CLOSED, TD_VBD_RUNNING, TD_VBD_FULL, TD_VBD_PAUSING, TD_VBD_PAUSED };
+
+/* What becomes of requests for which the storage has no room, or takes too long. */
+struct td_vbd_policy {
+	bool pause_on_enospc; /* -ENOSPC and -EDQUOT are no answers: state FULL; else they are reported */
+	unsigned timeout_s;   /* 0: none */
+};
 
 /* name: the disk's name, for clients and messages.  NULL: no memory. */
 struct td_vbd *td_vbd_new(struct td_env *env, const char *name);
 void td_vbd_free(struct td_vbd *vbd); /* closed, nothing waiting */
+
+/*
+ * From now on.  A disk that is FULL and is to wait no longer answers the requests that failed with their error, and
+ * goes on with the others.  A request that is not answered within timeout_s is logged, counted and told once; one that
+ * is still waiting then is answered with -ETIMEDOUT.  One that is in the image is not: the storage may still read or
+ * write its memory.
+ */
+void td_vbd_set_policy(struct td_vbd *vbd, const struct td_vbd_policy *policy);
+const struct td_vbd_policy *td_vbd_policy(const struct td_vbd *vbd);
 
 /* Open the image of this specification. */
 TD_CO TD_CHECK int td_vbd_open(struct td_vbd *vbd, const char *spec, unsigned open_flags,
@@ -67,6 +94,7 @@ TD_CO TD_CHECK int td_vbd_close(struct td_vbd *vbd);
  * Pause: new requests wait, those in flight finish, the image is flushed and closed (scripts change files meanwhile).
  * If the flush fails nothing is closed, the disk runs on and the error is returned.
  * Unpause: open spec (NULL: the same as before) and let the waiting requests go.  If that fails the disk stays paused.
+ * Of a disk that is FULL, the image stays open and spec is NULL: what failed is tried again, with all that waits.
  */
 TD_CO TD_CHECK int td_vbd_pause(struct td_vbd *vbd, struct td_err *ret_err);
 TD_CO TD_CHECK int td_vbd_unpause(struct td_vbd *vbd, const char *spec, struct td_err *ret_err);
@@ -105,6 +133,9 @@ void td_vbd_submit(struct td_vbd *vbd, struct td_req *req);
  * the image has it already, or it is finished; done() comes as ever.
  */
 bool td_vbd_cancel(struct td_vbd *vbd, struct td_req *req);
+
+/* The same for all of this owner that wait. */
+void td_vbd_cancel_all(struct td_vbd *vbd, const void *owner);
 
 /* Has everything submitted been answered? */
 bool td_vbd_idle(const struct td_vbd *vbd);

@@ -14,6 +14,10 @@ DAEMON_TESTS += tests/daemon/test-vbd
 tests_daemon_test_vbd_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
 tests_daemon_test_vbd_LDADD = $(DAEMON_TEST_LIBS)
 
+DAEMON_TESTS += tests/daemon/test-vbd-policy
+tests_daemon_test_vbd_policy_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
+tests_daemon_test_vbd_policy_LDADD = $(DAEMON_TEST_LIBS)
+
 DAEMON_TESTS += tests/daemon/test-ctl-events
 tests_daemon_test_ctl_events_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
 tests_daemon_test_ctl_events_LDADD = blktap/libctl.a $(DRIVER_LIBS) $(CMOCKA_LIBS) $(JANSSON_LIBS) \

@@ -19,6 +19,7 @@ EXTRA_DIST += tests/e2e/nbd-stamps.py
 E2E += tests/e2e/daemon-control.sh
 E2E += tests/e2e/daemon-filters.sh
 E2E += tests/e2e/daemon-life.sh
+E2E += tests/e2e/daemon-policy.sh
 E2E += tests/e2e/daemon-resize.sh
 E2E += tests/e2e/daemon-ring.sh
 E2E += tests/e2e/nbd-hostile.sh

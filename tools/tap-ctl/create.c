@@ -138,7 +138,7 @@ static const struct cli_opt create_opts[] = {
 
 const struct cli_cmd create_cmd = {
 	.name = "create",
-	.synopsis = "-a TYPE:PATH [-R] [-D] [-r] [--json]",
+	.synopsis = "-a TYPE:PATH [-R] [-D] [-r] [-t SECONDS] [--on-enospc DO] [--json]",
 	.summary = "start a tapdisk that serves a disk; print its marker file",
 	.opts = create_opts,
 	.nr_opts = TD_NELEMS(create_opts),

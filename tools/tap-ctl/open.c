@@ -64,6 +64,7 @@ int disk_request(const struct disk_args *args, struct disk_request *ret, char **
 	if (r == 0)
 		*ret = (struct disk_request){ .spec = *ret_spec,
 					      .read_only = args->read_only,
+					      .policy = { args->on_enospc, args->request_timeout },
 					      .no_direct = args->no_direct || args->cache_reads };
 	return r;
 }
@@ -100,7 +101,7 @@ static const struct cli_opt open_opts[] = {
 
 const struct cli_cmd open_cmd = {
 	.name = "open",
-	.synopsis = "[-p PID] [-m MINOR] -a TYPE:PATH [-R] [-D] [-r] [--json]",
+	.synopsis = "[-p PID] [-m MINOR] -a TYPE:PATH [-R] [-D] [-r] [-t SECONDS] [--on-enospc DO] [--json]",
 	.summary = "open a disk in a tapdisk that has a minor",
 	.opts = open_opts,
 	.nr_opts = TD_NELEMS(open_opts),

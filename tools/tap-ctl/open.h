@@ -14,6 +14,8 @@ struct disk_args {
 	bool read_only, no_direct, cache_reads;
 	const char *secondary, *parent, *log;
 	bool standby, key;
+	const char *on_enospc;
+	int request_timeout; /* seconds; -1: not given */
 };
 
 /* The options; S has a struct disk_args called disk. */
@@ -26,6 +28,12 @@ struct disk_args {
 		{ 'r',      "cache-reads",                                                                   \
 		  CLI_FLAG, offsetof(S, disk.cache_reads),                                                   \
 		  NULL,     "keep in memory what is read: by the page cache, as -D" },                       \
+		{ 't',       "request-timeout",                                                              \
+		  CLI_ID,    offsetof(S, disk.request_timeout),                                              \
+		  "SECONDS", "tell of requests that take longer, 0: never" },                                \
+		{ 0,        "on-enospc",                                                                     \
+		  CLI_TEXT, offsetof(S, disk.on_enospc),                                                     \
+		  "DO",     "report, or pause until there is room" },                                        \
 		{ 'e', NULL, CLI_TEXT, offsetof(S, disk.parent), "MINOR", "not possible here" },             \
 		{ '2', NULL, CLI_TEXT, offsetof(S, disk.secondary), "TYPE:PATH", "not possible here" },      \
 		{ 's', NULL, CLI_FLAG, offsetof(S, disk.standby), NULL, "not possible here" },               \

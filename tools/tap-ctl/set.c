@@ -19,13 +19,16 @@ struct throttle_args {
 	const char *iops, *iops_read, *iops_write, *bps, *bps_read, *bps_write, *burst_ms;
 };
 
-static int set(int pid_arg, int minor_arg, const char *driver, const char *options, struct td_err *ret_err)
+static int set(const struct cli_common *common, int pid_arg, int minor_arg, const char *driver,
+	       const char *options, struct td_err *ret_err)
 {
 	pid_t pid;
 	int minor, r;
 
 	r = tap_resolve(pid_arg, minor_arg, &pid, &minor, ret_err);
-	return r < 0 ? r : step_set(pid, driver, options, ret_err);
+	if (r == 0)
+		r = step_set(pid, driver, options, ret_err);
+	return r < 0 ? r : verb_done(common, pid, minor);
 }
 
 /* "," between what is there and the next; *text is freed and made anew.  NULL: no memory. */
@@ -49,7 +52,7 @@ static int set_run(const void *arg, char *const *operands, unsigned nr, struct t
 		join(&options, "", operands[i]);
 	if (!options)
 		return td_err_set(ret_err, -ENOMEM, "no memory");
-	return set(args->pid, args->minor, operands[0], options, ret_err);
+	return set(&args->common, args->pid, args->minor, operands[0], options, ret_err);
 }
 
 static int throttle_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
@@ -72,7 +75,7 @@ static int throttle_run(const void *arg, char *const *operands, unsigned nr, str
 		return td_err_set(ret_err, -ENOMEM, "no memory");
 	if (!*options)
 		return td_err_set(ret_err, -EINVAL, "say which limit: --iops=N, --bps=SIZE ...; 0 lifts it");
-	return set(a->pid, a->minor, "throttle", options, ret_err);
+	return set(&a->common, a->pid, a->minor, "throttle", options, ret_err);
 }
 
 static const struct cli_opt set_opts[] = {
@@ -99,7 +102,7 @@ static const struct cli_opt throttle_opts[] = {
 
 const struct cli_cmd set_cmd = {
 	.name = "set",
-	.synopsis = "[-p PID] [-m MINOR] DRIVER OPTION=VALUE...",
+	.synopsis = "[-p PID] [-m MINOR] DRIVER OPTION=VALUE... [--json]",
 	.summary = "change options of a driver in a disk's stack",
 	.opts = set_opts,
 	.nr_opts = TD_NELEMS(set_opts),
@@ -111,7 +114,7 @@ const struct cli_cmd set_cmd = {
 
 const struct cli_cmd throttle_cmd = {
 	.name = "throttle",
-	.synopsis = "[-p PID] [-m MINOR] [--iops N] [--bps SIZE] [LIMIT]...",
+	.synopsis = "[-p PID] [-m MINOR] [--iops N] [--bps SIZE] [LIMIT]... [--json]",
 	.summary = "change the limits of a disk with a throttle",
 	.opts = throttle_opts,
 	.nr_opts = TD_NELEMS(throttle_opts),

@@ -52,6 +52,21 @@ int step_detach(pid_t pid, unsigned timeout_ms, struct td_err *ret_err)
 	return call(pid, json_pack("{s:s}", "cmd", "detach"), timeout_ms, ret_err);
 }
 
+/* What is not given is not said.  Takes msg; NULL: no memory. */
+static json_t *add_policy(json_t *msg, const struct policy_request *q)
+{
+	int r = msg ? 0 : -1;
+
+	if (r == 0 && q->on_enospc)
+		r = json_object_set_new(msg, "on_enospc", json_string(q->on_enospc));
+	if (r == 0 && q->request_timeout >= 0)
+		r = json_object_set_new(msg, "request_timeout", json_integer(q->request_timeout));
+	if (r == 0)
+		return msg;
+	json_decref(msg);
+	return NULL;
+}
+
 /* What is not said is the daemon's to choose: an option in the specification, or its default. */
 static json_t *open_message(const struct disk_request *q, const char *nbd)
 {
@@ -77,7 +92,7 @@ int step_open(pid_t pid, int minor, const struct disk_request *q, struct td_err 
 		address = NULL;
 		return -ENOMEM;
 	}
-	return call(pid, open_message(q, address), OPEN_TIMEOUT_MS, ret_err);
+	return call(pid, add_policy(open_message(q, address), &q->policy), OPEN_TIMEOUT_MS, ret_err);
 }
 
 int step_close(pid_t pid, unsigned timeout_ms, struct td_err *ret_err)
@@ -108,6 +123,11 @@ int step_set(pid_t pid, const char *driver, const char *options, struct td_err *
 {
 	return call(pid, json_pack("{s:s, s:s, s:s}", "cmd", "set", "driver", driver, "options", options),
 		    QUICK_TIMEOUT_MS, ret_err);
+}
+
+int step_policy(pid_t pid, const struct policy_request *q, struct td_err *ret_err)
+{
+	return call(pid, add_policy(json_pack("{s:s}", "cmd", "policy"), q), QUICK_TIMEOUT_MS, ret_err);
 }
 
 /* ---- what a dead daemon leaves ---- */

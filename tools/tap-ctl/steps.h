@@ -22,9 +22,16 @@ uint64_t step_now_ms(void); /* CLOCK_MONOTONIC */
 TD_CHECK int step_attach(pid_t pid, int minor, struct td_err *ret_err);
 TD_CHECK int step_detach(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
 
+/* What becomes of requests without room, or too late; see blktap-control(7). */
+struct policy_request {
+	const char *on_enospc; /* NULL: not given */
+	int request_timeout;   /* seconds; -1: not given */
+};
+
 struct disk_request {
 	const char *spec;
 	bool read_only, no_direct;
+	struct policy_request policy;
 };
 
 /* The NBD socket nbd<pid>.<minor> is asked for as well. */
@@ -39,6 +46,8 @@ TD_CHECK int step_resize(pid_t pid, uint64_t size, unsigned timeout_ms, struct t
 
 /* Options of a driver in the stack, as a specification writes them. */
 TD_CHECK int step_set(pid_t pid, const char *driver, const char *options, struct td_err *ret_err);
+
+TD_CHECK int step_policy(pid_t pid, const struct policy_request *q, struct td_err *ret_err);
 
 /* Remove the sockets that a dead daemon left. */
 TD_CHECK int step_sweep(pid_t pid, struct td_err *ret_err);

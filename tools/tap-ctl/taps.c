@@ -45,6 +45,7 @@ static int state_bits(const char *name)
 	} states[] = {
 		{ "closed", TAP_CLOSED },
 		{ "running", 0 },
+		{ "full", TAP_QUIESCED },
 		{ "pausing", TAP_PAUSE_REQUESTED | TAP_QUIESCE_REQUESTED },
 		{ "paused", TAP_PAUSED | TAP_QUIESCED | TAP_CLOSED },
 	};
