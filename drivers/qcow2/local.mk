@@ -4,6 +4,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-backing.c \
 	drivers/qcow2/qcow2-cache.c \
+	drivers/qcow2/qcow2-codec.c \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-create.c \
 	drivers/qcow2/qcow2-discard.c \

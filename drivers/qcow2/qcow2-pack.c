@@ -345,7 +345,8 @@ static int link_stream(struct qcow2 *q, uint64_t guest_off, struct stream *s)
 static int deflate_work(void *arg)
 {
 	struct deflate *w = arg;
-	int64_t n = qcow2_deflate(w->how, w->in, w->in_len, w->out, w->out_len);
+	struct qcow2_codec *k = qcow2_codec_mine();
+	int64_t n = k ? qcow2_deflate_with(k, w->how, w->in, w->in_len, w->out, w->out_len) : -ENOMEM;
 
 	if (n < 0)
 		return (int)n;

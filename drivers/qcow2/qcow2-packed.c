@@ -43,8 +43,9 @@ struct inflate {
 static int inflate_work(void *arg)
 {
 	const struct inflate *w = arg;
+	struct qcow2_codec *k = qcow2_codec_mine();
 
-	return qcow2_inflate(w->how, w->in, w->in_len, w->out, w->out_len);
+	return k ? qcow2_inflate_with(k, w->how, w->in, w->in_len, w->out, w->out_len) : -ENOMEM;
 }
 
 /* Read the stream and inflate it into out, a whole cluster. */

@@ -218,9 +218,25 @@ TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, 
 /* ---- compressed clusters ---- */
 
 /*
+ * What the libraries need to work in, kept from one call to the next: made at the first call that needs it, under
+ * 300 KiB for inflating and 3 MiB for deflating whatever the input says.  All-zero: nothing yet.  One call at a time.
+ */
+struct qcow2_codec {
+	void *inflate, *deflate, *fast; /* zlib, libdeflate */
+	void *unzstd, *zstd;
+};
+
+void qcow2_codec_done(struct qcow2_codec *k); /* all-zero again */
+
+TD_CHECK int qcow2_inflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in,
+				size_t in_len, void *out, size_t out_len);
+TD_CHECK int64_t qcow2_deflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in,
+				    size_t in_len, void *out, size_t out_len);
+
+/*
  * Inflate one cluster: exactly out_len bytes, whatever follows in the input.  -EUCLEAN: not valid data, or
- * too little. -ENOTSUP: zstd is not built in.  -ENOMEM.  Allocates inside zlib/zstd only, under 300 KiB
- * whatever the input says. Thread-safe; takes up to a few milliseconds: call it on the worker pool.
+ * too little. -ENOTSUP: zstd is not built in.  -ENOMEM.  Thread-safe; takes up to a few milliseconds: call it on the
+ * worker pool.
  */
 TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_len, void *out,
 			   size_t out_len);

@@ -11,7 +11,7 @@ TESTS += $(FUZZ_REPLAYS) tests/fuzz/run.sh
 dist_check_SCRIPTS += tests/fuzz/run.sh
 EXTRA_DIST += tests/fuzz/README.md tests/fuzz/corpus
 
-FUZZ_LIBS = formats/libformats.a drivers/rt/librt.a $(ZLIB_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
+FUZZ_LIBS = formats/libformats.a drivers/rt/librt.a $(ZLIB_LIBS) $(LIBDEFLATE_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
 FUZZ_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
 
 tests_fuzz_make_corpus_SOURCES = tests/fuzz/make-corpus.c

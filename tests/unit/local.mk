@@ -19,7 +19,8 @@ TESTS += $(UNIT_TESTS)
 
 # No coroutine stacks here: frames may be large.
 UNIT_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -Wno-frame-larger-than
-UNIT_LIBS = formats/libformats.a drivers/rt/librt.a $(CMOCKA_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PTHREAD_LIBS)
+UNIT_LIBS = formats/libformats.a drivers/rt/librt.a $(CMOCKA_LIBS) $(ZLIB_LIBS) $(LIBDEFLATE_LIBS) $(ZSTD_LIBS) \
+	$(PTHREAD_LIBS)
 
 # Xen's header, where it is installed, in two layouts.
 tests_unit_test_blkif_SOURCES = tests/unit/test-blkif.c tests/unit/unit.h \
@@ -31,6 +32,7 @@ tests_unit_test_compress_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_compress_LDADD = $(UNIT_LIBS)
 tests_unit_test_compress_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=inflateInit2_,--wrap=inflate,--wrap=deflateInit2_ \
+	-Wl,--wrap=libdeflate_alloc_decompressor \
 	-Wl,--wrap=ZSTD_createDCtx,--wrap=ZSTD_createCCtx
 tests_unit_test_qcow2_ext_SOURCES = tests/unit/test-qcow2-ext.c tests/unit/unit.h
 tests_unit_test_qcow2_ext_CFLAGS = $(UNIT_CFLAGS)

@@ -3,6 +3,9 @@
 #include "config.h"
 
 #include <zlib.h>
+#ifdef HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#endif
 #ifdef HAVE_ZSTD
 #include <zstd.h>
 #endif
@@ -36,6 +39,15 @@ int __wrap_deflateInit2_(z_streamp z, int level, int method, int bits, int mem, 
 	return no_memory ? Z_MEM_ERROR
 			 : __real_deflateInit2_(z, level, method, bits, mem, strategy, version, size);
 }
+
+#ifdef HAVE_LIBDEFLATE
+struct libdeflate_decompressor *__real_libdeflate_alloc_decompressor(void);
+struct libdeflate_decompressor *__wrap_libdeflate_alloc_decompressor(void);
+struct libdeflate_decompressor *__wrap_libdeflate_alloc_decompressor(void)
+{
+	return no_memory || no_memory_midway ? NULL : __real_libdeflate_alloc_decompressor();
+}
+#endif
 
 #ifdef HAVE_ZSTD
 ZSTD_DCtx *__real_ZSTD_createDCtx(void);
@@ -149,6 +161,68 @@ static void deflate_goes_both_ways(void **state)
 	round_trip(QCOW2_DEFLATE);
 }
 
+/* Memory is kept from call to call; what went wrong in one is forgotten in the next. */
+static void a_codec_is_used_again(void **state)
+{
+	static uint8_t plain[CLUSTER], packed[CLUSTER], back[CLUSTER];
+	struct qcow2_codec k = { 0 };
+	enum qcow2_compression last = QCOW2_DEFLATE;
+
+	(void)state;
+#ifdef HAVE_ZSTD
+	last = QCOW2_ZSTD;
+#endif
+	fill(plain, sizeof(plain));
+	for (unsigned i = 0; i < 6; i++) {
+		enum qcow2_compression c = i % 2 ? last : QCOW2_DEFLATE;
+		int64_t n = qcow2_deflate_with(&k, c, plain, sizeof(plain), packed, CLUSTER);
+
+		assert_in_range(n, 1, CLUSTER - 1);
+		assert_int_equal(qcow2_inflate_with(&k, c, packed, (size_t)n / 2, back, sizeof(back)),
+				 -EUCLEAN);
+		assert_int_equal(qcow2_deflate_with(&k, c, plain, sizeof(plain), packed + n, 16), -ENOSPC);
+		memset(back, 0, sizeof(back));
+		assert_int_equal(qcow2_inflate_with(&k, c, packed, (size_t)n, back, sizeof(back)), 0);
+		assert_memory_equal(plain, back, sizeof(plain));
+	}
+	qcow2_codec_done(&k);
+	assert_null(k.deflate);
+}
+
+/* Others read with a window of 4 KiB: nothing is named that lies farther back. */
+static void no_match_is_farther_back_than_4_kib(void **state)
+{
+	static uint8_t plain[CLUSTER], packed[CLUSTER], back[CLUSTER];
+	z_stream z = { .next_in = packed };
+	uint64_t x = 88172645463325252ull;
+	int64_t n;
+	int r = Z_OK;
+
+	(void)state;
+	/* The same noise again after each 5000 bytes, and after each 3000. */
+	for (size_t i = 0; i < sizeof(plain); i++) {
+		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+		plain[i] = i >= 40000 ? plain[i - 3000] : i >= 5000 ? plain[i - 5000] : (uint8_t)x;
+	}
+	n = qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), packed, sizeof(packed));
+	assert_in_range(n, 1, CLUSTER - 1);
+	assert_int_equal(inflateInit2(&z, -12), Z_OK);
+	z.avail_in = (uInt)n;
+	/* In pieces, each into memory of its own, so that the window is all there is to look back into. */
+	for (size_t at = 0; at < sizeof(back) && r == Z_OK; at += 1000) {
+		static uint8_t piece[1000];
+		size_t len = sizeof(back) - at < 1000 ? sizeof(back) - at : 1000;
+
+		z.next_out = piece;
+		z.avail_out = (uInt)len;
+		r = inflate(&z, Z_NO_FLUSH);
+		memcpy(back + at, piece, len);
+	}
+	assert_in_range(r, Z_OK, Z_STREAM_END);
+	inflateEnd(&z);
+	assert_memory_equal(plain, back, sizeof(plain));
+}
+
 static void what_does_not_shrink_is_refused(void **state)
 {
 	uint8_t plain[4096], packed[8192];
@@ -258,6 +332,8 @@ int main(void)
 		SAYS("nonsense is broken", nonsense_is_broken),
 		SAYS("lengths beyond zlib's counters are refused", lengths_beyond_32_bits_are_refused),
 		SAYS("deflate goes both ways", deflate_goes_both_ways),
+		SAYS("what does not shrink is refused", a_codec_is_used_again),
+		SAYS("what does not shrink is refused", no_match_is_farther_back_than_4_kib),
 		SAYS("what does not shrink is refused", what_does_not_shrink_is_refused),
 		SAYS("no memory is -ENOMEM, not a broken image", no_memory_is_not_a_broken_image),
 #ifdef HAVE_ZSTD
