@@ -248,6 +248,11 @@ int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const s
 
 /* ---- start ---- */
 
+static void on_notice(const char *line)
+{
+	td_warn("%s", line);
+}
+
 static int start_policy(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
 {
 	int r = td_policy_read(&d->policy, NULL, ret_err);
@@ -258,6 +263,7 @@ static int start_policy(struct daemon *d, const struct daemon_options *o, struct
 	d->defaults.pause_on_enospc = o->on_enospc < 0 ? d->policy.pause_on_enospc : o->on_enospc > 0;
 	d->defaults.timeout_s =
 		o->request_timeout < 0 ? d->policy.request_timeout : (unsigned)o->request_timeout;
+	d->env.notice = on_notice;
 	/* Without a place for it a killed process loses what was not flushed. */
 	if (td_run_dir(&d->env.keep_dir, NULL) < 0)
 		d->env.keep_dir = NULL;

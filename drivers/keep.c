@@ -3,7 +3,7 @@
  * Keeping: the file of one image that is open for writing, made, grown and marked.  See keep.h for what it is for.
  *
  * Pages are taken from the file system before they are used, because a store into a page that it has no room for kills
- * the process.  Whoever gets none (td_keep_take) gives up the file and uses memory of its own.
+ * the process.  Whoever gets none (td_keep_take) gives up the file, says so, and uses memory of its own.
  *
  * The file gets its name when it is whole, by a rename, and is locked for as long as its process lives.
  */
@@ -22,6 +22,7 @@
 struct td_keep {
 	int fd;
 	char *path;
+	const struct td_image *im;
 	bool given_up;
 	uint64_t end; /* of the file */
 	struct keep_areas *areas;
@@ -195,6 +196,19 @@ static int make_named(struct td_keep *k, const struct keep_id *id, const struct 
 	return k->areas ? 0 : -ENOMEM;
 }
 
+static void tell(const struct td_image *im, int why)
+{
+	char line[512];
+
+	if (!im->env->notice || why == 0)
+		return;
+	(void)snprintf(line, sizeof(line),
+		       "%s: a kill of this process will lose what was not flushed: %s: %s", im->name,
+		       im->env->keep_dir ? im->env->keep_dir : "the run-time directory",
+		       strerrordesc_np(-why));
+	im->env->notice(line);
+}
+
 int td_keep_new(struct td_image *im, const struct td_keep_tag *tag, struct td_keep **ret)
 {
 	struct td_keep *k;
@@ -205,6 +219,8 @@ int td_keep_new(struct td_image *im, const struct td_keep_tag *tag, struct td_ke
 	if (r < 0)
 		return r;
 	*ret = NULL;
+	if (!path && !im->env->keep_dir)
+		tell(im, -ENOENT);
 	if (!path)
 		return 0;
 	k = calloc(1, sizeof(*k));
@@ -212,9 +228,10 @@ int td_keep_new(struct td_image *im, const struct td_keep_tag *tag, struct td_ke
 		free(path);
 		return -ENOMEM;
 	}
-	*k = (struct td_keep){ .fd = -1, .path = path };
+	*k = (struct td_keep){ .fd = -1, .path = path, .im = im };
 	r = make_named(k, &id, tag);
 	if (r < 0) {
+		tell(im, r);
 		k->given_up = true;
 		td_keep_free(k, false);
 		return r;
@@ -223,10 +240,16 @@ int td_keep_new(struct td_image *im, const struct td_keep_tag *tag, struct td_ke
 	return 0;
 }
 
-void td_keep_give_up(struct td_keep *k)
+bool td_keep_holds(const struct td_keep *k)
 {
-	if (!k || k->given_up)
+	return k && !k->given_up;
+}
+
+void td_keep_give_up(struct td_keep *k, int why)
+{
+	if (!td_keep_holds(k))
 		return;
+	tell(k->im, why);
 	(void)unlink(k->path);
 	k->given_up = true;
 }
@@ -236,7 +259,7 @@ void td_keep_free(struct td_keep *k, bool remove)
 	if (!k)
 		return;
 	if (remove)
-		td_keep_give_up(k);
+		td_keep_give_up(k, 0);
 	if (k->areas)
 		(void)munmap(k->areas, sizeof(*k->areas));
 	if (k->fd >= 0)

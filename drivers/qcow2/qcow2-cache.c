@@ -119,17 +119,18 @@ static void put_unused(struct qcow2_cache *c, struct qcow2_slice *s)
 /* Memory that outlives the process, if there is any left; else our own, and then nothing is kept any more. */
 static int chunk_memory(struct qcow2_cache *c, struct chunk *ch, unsigned nr)
 {
-	uint64_t first;
+	uint64_t first = 0;
 	uint8_t *data;
+	int r = c->kept.keep ? td_keep_take(&c->kept, nr, &first) : 0;
 
-	if (c->kept.keep && td_keep_take(&c->kept, nr, &first) == 0) {
+	if (c->kept.keep && r == 0) {
 		for (unsigned i = 0; i < nr; i++) {
 			ch->slice[i].kept = td_keep_unit(&c->kept, first + i);
 			ch->slice[i].data = c->kept.bytes + (first + i) * c->slice_size;
 		}
 		return 0;
 	}
-	td_keep_give_up(c->kept.keep);
+	td_keep_give_up(c->kept.keep, r);
 	if (posix_memalign(&ch->mem, QCOW2_SLICE_MAX, nr * c->slice_size))
 		return -ENOMEM;
 	data = ch->mem;

@@ -16,7 +16,7 @@ int qcow2_barrier(struct qcow2 *q)
 
 	if (r < 0) {
 		td_image_freeze(q->im);
-		td_keep_give_up(q->keep);
+		td_keep_give_up(q->keep, 0);
 	}
 	return r;
 }

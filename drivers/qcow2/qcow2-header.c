@@ -141,7 +141,7 @@ int qcow2_corrupt(struct qcow2 *q)
 		return -EUCLEAN;
 	/* First: from here on nothing is written through tables that cannot be trusted. */
 	td_image_freeze(q->im);
-	td_keep_give_up(q->keep);
+	td_keep_give_up(q->keep, 0);
 	if (q->h.version < 3)
 		return -EUCLEAN; /* no place for the mark */
 	td_co_guard(&q->header_lock);

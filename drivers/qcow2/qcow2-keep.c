@@ -35,11 +35,13 @@ void qcow2_keep_start(struct qcow2 *q)
 	if (r == 0)
 		r = qcow2_table_keep(&q->l1, q->keep, QCOW2_KEEP_L1);
 	if (r < 0)
-		td_keep_give_up(q->keep);
+		td_keep_give_up(q->keep, r);
 }
 
 void qcow2_keep_table(struct qcow2 *q, struct qcow2_table *t, unsigned kind)
 {
-	if (q->keep && qcow2_table_keep(t, q->keep, kind) < 0)
-		td_keep_give_up(q->keep);
+	int r = q->keep ? qcow2_table_keep(t, q->keep, kind) : 0;
+
+	if (r < 0)
+		td_keep_give_up(q->keep, r);
 }

@@ -309,6 +309,13 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 	return r;
 }
 
+static void qcow2_counters(const struct td_image *im, struct td_counters *ret)
+{
+	const struct qcow2 *q = im->state;
+
+	td_counter(ret, "kept", td_keep_holds(q->keep));
+}
+
 const struct td_driver td_qcow2 = {
 	.name = "qcow2",
 	.flags = TD_FORMAT | TD_KNOWS_FUA | TD_COMPRESSES,
@@ -327,4 +334,5 @@ const struct td_driver td_qcow2 = {
 	.set_backing = qcow2_set_backing,
 	.empty = qcow2_empty,
 	.info = qcow2_info,
+	.counters = qcow2_counters,
 };

@@ -35,8 +35,10 @@ struct td_env {
 	struct td_engine *engine;
 	struct td_pool *pool;
 	const struct td_policy *policy; /* NULL: only files that the user named */
-	const char *
-		keep_dir; /* where what is not in an image yet outlives this process (keep.h); NULL: nowhere */
+	const char *keep_dir; /* where what is not in an image yet outlives us (keep.h); NULL: nowhere */
+
+	/* Something that a person should know of though no call failed; one line.  NULL: nobody listens. */
+	void (*notice)(const char *line);
 };
 
 /* Flags of td_image_open. */

@@ -58,15 +58,20 @@ struct td_keep_tag {
 
 /*
  * Make it, empty.  *ret NULL without an error: there is no place for it, or no file below the image.
- * -errno: it cannot be made (no space ...).
+ * -errno: it cannot be made (no space ...); env->notice was told.
  */
 TD_CHECK int td_keep_new(struct td_image *im, const struct td_keep_tag *tag, struct td_keep **ret);
 
 /* Unmap.  remove: all is on disk; else the file stays, for who opens the image next.  NULL is fine. */
 void td_keep_free(struct td_keep *k, bool remove);
 
-/* From here on nothing is promised any more: the file goes, the memory stays.  NULL is fine. */
-void td_keep_give_up(struct td_keep *k);
+/*
+ * From here on nothing is promised any more: the file goes, the memory stays.  why: -errno, which env->notice is told
+ * of; 0: it is known already.  NULL is fine.
+ */
+void td_keep_give_up(struct td_keep *k, int why);
+
+bool td_keep_holds(const struct td_keep *k); /* a kill loses nothing.  NULL: no */
 
 /* Room for nr units of this kind; takes the place of the area that the kind had. */
 TD_CHECK int td_keep_area_new(struct td_keep *k, unsigned kind, size_t unit, uint64_t nr,

@@ -104,6 +104,15 @@ static int setup(void **state)
 	return 0;
 }
 
+/* Another image, with three blocks in what its killed process left. */
+static void leave_another(struct fixture *x, char other[160], char keep[200])
+{
+	(void)snprintf(other, 160, "%s/other", x->t.dir);
+	assert_int_equal(test_create(&x->t, DISK, CREATE, false, "qcow2:%s", other), 0);
+	kill_one(x, other, 3);
+	keep_path(x, other, keep, 200);
+}
+
 static int teardown(void **state)
 {
 	struct fixture *x = *state;
@@ -228,10 +237,7 @@ static void two_images_do_not_meet(void **state)
 	struct fixture *x = *state;
 	char other[160], keep[200];
 
-	(void)snprintf(other, sizeof(other), "%s/other", x->t.dir);
-	assert_int_equal(test_create(&x->t, DISK, CREATE, false, "qcow2:%s", other), 0);
-	kill_one(x, other, 3);
-	keep_path(x, other, keep, sizeof(keep));
+	leave_another(x, other, keep);
 	assert_block(x, x->image, 0, 0x22);
 	assert_int_equal(access(keep, F_OK), 0);
 	assert_block(x, other, 2 * BLOCK, 0x22);
@@ -274,13 +280,40 @@ static void who_only_reads_is_told(void **state)
 	assert_block(x, x->image, 0, 0x22);
 }
 
-static void without_a_place_nothing_is_looked_for(void **state)
+static char noticed[512];
+
+static void note(const char *line)
+{
+	(void)snprintf(noticed, sizeof(noticed), "%s", line);
+}
+
+static uint64_t kept(const struct td_image *im)
+{
+	struct td_counters c;
+
+	td_image_counters(im, &c);
+	for (unsigned i = 0; i < c.nr; i++)
+		if (strcmp(c.counter[i].name, "kept") == 0)
+			return c.counter[i].value;
+	return UINT64_MAX;
+}
+
+static void without_a_place_nothing_is_looked_for_and_one_is_told(void **state)
 {
 	struct fixture *x = *state;
 	struct td_image *im;
 
+	x->t.env.notice = note;
+	noticed[0] = '\0';
+	assert_int_equal(test_open(&x->t, &im, 0, "qcow2:%s", x->image), 0);
+	assert_int_equal(kept(im), 1);
+	assert_int_equal(test_close(&x->t, im), 0);
+	assert_string_equal(noticed, "");
 	x->t.env.keep_dir = "/nonexistent/folder";
 	assert_int_equal(test_open(&x->t, &im, 0, "qcow2:%s", x->image), 0);
+	assert_non_null(strstr(noticed, x->image));
+	assert_non_null(strstr(noticed, "/nonexistent/folder"));
+	assert_int_equal(kept(im), 0);
 	assert_int_equal(test_write(&x->t, im, 64 * BLOCK, new_bytes, BLOCK, 0), 0);
 	assert_int_equal(test_close(&x->t, im), 0);
 	assert_sound(x->image);
@@ -381,10 +414,7 @@ static void one_of_another_image_is_refused(void **state)
 	struct fixture *x = *state;
 	char other[160], keep[200];
 
-	(void)snprintf(other, sizeof(other), "%s/other", x->t.dir);
-	assert_int_equal(test_create(&x->t, DISK, CREATE, false, "qcow2:%s", other), 0);
-	kill_one(x, other, 3);
-	keep_path(x, other, keep, sizeof(keep));
+	leave_another(x, other, keep);
 	copy(keep, x->keep);
 	assert_refused(x, -EUCLEAN);
 }
@@ -495,7 +525,7 @@ int main(void)
 		ADOPT_TEST(an_image_that_was_moved_is_the_same),
 		ADOPT_TEST(it_can_be_given_up),
 		ADOPT_TEST(who_only_reads_is_told),
-		ADOPT_TEST(without_a_place_nothing_is_looked_for),
+		ADOPT_TEST(without_a_place_nothing_is_looked_for_and_one_is_told),
 		ADOPT_TEST(two_at_a_time_are_refused),
 		ADOPT_TEST(an_image_changed_since_is_refused),
 		ADOPT_TEST(an_image_made_anew_is_refused),

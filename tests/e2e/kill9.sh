@@ -125,11 +125,11 @@ leave()
 	forget_pid "$TAPDISK_PID"
 }
 
-# holds SPEC BYTE OFFSET: there are 64 KiB of BYTE.
+# holds SPEC BYTE OFFSET [LENGTH]: there are so many of BYTE, 64 KiB if it is not said.
 holds()
 {
 	start_tapdisk --nbd "unix:$T/s" "$1"
-	qemu-io -r -f raw -c "read -q -P $2 $3 64k" "nbd+unix:///?socket=$T/s" >"$T/io.out" 2>&1 ||
+	qemu-io -r -f raw -c "read -q -P $2 $3 ${4:-64k}" "nbd+unix:///?socket=$T/s" >"$T/io.out" 2>&1 ||
 		fail "$1 does not hold $2 at $3: $(cat "$T/io.out")"
 	stop_tapdisk
 }
@@ -161,3 +161,21 @@ refuses 'is not, or not wholly' "qcow2:$T/four.qcow2"
 cp --sparse=always -p "$T/whole" "$keep"
 holds "qcow2:$T/four.qcow2" 6 0
 nothing_kept
+
+# The run-time directory gets full on the way: it is said, in the log and by stats, and what was flushed is there.
+if [ "$(id -u)" = 0 ]; then
+	say "-- no room for what is kept"
+	mkdir "$T/small"
+	mount -t tmpfs -o size=200k tmpfs "$T/small"
+	tap-img create -o cluster_size=4K "qcow2:$T/five.qcow2" 256M
+	BLKTAP_RUN_DIR=$T/small start_tapdisk --nbd "unix:$T/s" "qcow2:$T/five.qcow2"
+	kept() { BLKTAP_RUN_DIR=$T/small tap-ctl stats -p "$TAPDISK_PID" | grep -o '"kept": *[01]'; }
+	case $(kept) in *1) ;; *) fail "nothing is kept at first" ;; esac
+	for ((at = 0; at < 256; at += 2)); do echo "write -q -P 7 ${at}M 4k"; done >"$T/cmds"
+	qemu-io -f raw "nbd+unix:///?socket=$T/s" <"$T/cmds" >"$T/io.out" 2>&1
+	grep -q 'five.qcow2: a kill of this process will lose what was not flushed: .*No space' "$TAPDISK_ERR" ||
+		fail "it said: $(cat "$TAPDISK_ERR")"
+	case $(kept) in *0) ;; *) fail "stats say that it is kept" ;; esac
+	kill_tapdisk
+	holds "qcow2:$T/five.qcow2" 7 254M 4k
+fi
