@@ -30,14 +30,20 @@ bin_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSS
 
 bin_PROGRAMS += bin/tap-img
 bin_tap_img_SOURCES = \
+	tools/tap-img/bench.c \
+	tools/tap-img/commit.c \
 	tools/tap-img/create.c \
 	tools/tap-img/env.c tools/tap-img/env.h \
 	tools/tap-img/facts.c tools/tap-img/facts.h \
 	tools/tap-img/info.c \
 	tools/tap-img/main.c \
+	tools/tap-img/map.c \
 	tools/tap-img/operand.c tools/tap-img/operand.h \
-	tools/tap-img/verbs.h
-bin_tap_img_LDADD = tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+	tools/tap-img/rebase.c \
+	tools/tap-img/resize.c \
+	tools/tap-img/verbs.h \
+	tools/tap-img/walk.c tools/tap-img/walk.h
+bin_tap_img_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
 dist_bashcompletion_DATA += tools/completions/tapdisk
 dist_bashcompletion_DATA += tools/completions/tap-ctl tools/completions/tap-img

@@ -62,6 +62,7 @@ done
 # ---- images ----
 
 run tap-img.1 1
+run tap-img.1 2
 
 # ---- daemons ----
 

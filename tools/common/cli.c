@@ -7,6 +7,7 @@
 #include <blktap/log.h>
 #include <blktap/opts.h>
 
+#include <ctype.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -219,6 +220,9 @@ static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int
 	char letters[sizeof(p.letters) + 1];
 	int c, r;
 
+	/* What getopt does not see stands behind all that it puts in order. */
+	if (cmd->signed_last && argc > 1 && argv[argc - 1][0] == '-' && isdigit((unsigned char)argv[argc - 1][1]))
+		argc--;
 	parse_init(&p, cmd);
 	preset_fields(cmd, args);
 	snprintf(letters, sizeof(letters), ":%s", p.letters);

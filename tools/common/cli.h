@@ -50,6 +50,7 @@ struct cli_cmd {
 	unsigned nr_opts;
 	size_t args_size; /* of the verb's struct */
 	unsigned min_operands, max_operands;
+	bool signed_last; /* "-1G" at the end of the command line is an operand */
 
 	/*
 	 * Optional: what values and operands mean, into the verb's struct.  -errno with a sentence: the command line

@@ -5,6 +5,7 @@
 #include "env.h"
 
 #include <blktap/co.h>
+#include <blktap/ctl.h>
 #include <blktap/io.h>
 #include <blktap/loop.h>
 #include <blktap/pool.h>
@@ -20,6 +21,9 @@ int img_env_open(struct img_env *e, struct td_err *ret_err)
 	if (r < 0)
 		return r;
 	e->env.policy = &e->policy;
+	/* What a killed tapdisk left of an image has to get into it before anything else does. */
+	if (td_run_dir(&e->env.keep_dir, NULL) < 0)
+		e->env.keep_dir = NULL;
 	e->env.loop = td_loop_new();
 	if (!e->env.loop)
 		return td_err_set(ret_err, -errno, "event loop: %s", strerror(errno));

@@ -4,7 +4,9 @@
  */
 #include "verbs.h"
 
-static const struct cli_cmd *const cmds[] = { &create_cmd, &info_cmd, NULL };
+static const struct cli_cmd *const cmds[] = {
+	&bench_cmd, &commit_cmd, &create_cmd, &info_cmd, &map_cmd, &rebase_cmd, &resize_cmd, NULL,
+};
 
 static const struct cli_prog prog = {
 	.name = "tap-img",
