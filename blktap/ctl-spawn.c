@@ -28,7 +28,7 @@ static void own_dir(char *dir, size_t size)
 		slash[1] = '\0';
 }
 
-static char *find_tapdisk(void)
+char *td_ctl_tapdisk(void)
 {
 	static const char *const beside[] = { "tapdisk", "../sbin/tapdisk" };
 	const char *env = getenv("BLKTAP_TAPDISK");
@@ -57,7 +57,8 @@ static void child_exec(const char *path, char *const *argv, int out, int err)
 	sigset_t none;
 
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL); /* the caller may be a worker thread, which has blocked them all */
+	sigprocmask(SIG_SETMASK, &none,
+		    NULL); /* the caller may be a worker thread, which has blocked them all */
 	setsid();
 	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
 		_exit(127);
@@ -172,7 +173,7 @@ int td_ctl_spawn(const char *const *args, unsigned timeout_ms, pid_t *ret_pid, s
 {
 	const char *argv[SPAWN_ARGS] = { "tapdisk", "-f", "--syslog" };
 	struct spawn s = { .pid = -1, .out = -1, .err = -1 };
-	td_cleanup(free) char *path = find_tapdisk();
+	td_cleanup(free) char *path = td_ctl_tapdisk();
 	unsigned n = 3;
 	int r;
 

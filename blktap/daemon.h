@@ -49,10 +49,10 @@ struct daemon {
 	struct td_export *exports[DAEMON_MAX_EXPORTS];
 	unsigned nr_exports;
 	int minor;
-	int marker; /* the minor's, open and locked; -1: none */
+	int marker;                    /* the minor's, open and locked; -1: none */
 	struct td_vbd_policy defaults; /* of a disk that is given no other */
-	struct td_mutex lock; /* one of open, close, end at a time */
-	unsigned commands;    /* of the control socket, running: the loop turns until they are done */
+	struct td_mutex lock;          /* one of open, close, end at a time */
+	unsigned commands; /* of the control socket, running: the loop turns until they are done */
 	bool ending;
 	int end_result; /* of the last flush and close */
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What the one file of the FUSE export does: the disk's bytes, its size, holes, flush.  It behaves like a block
- * device that happens to be a regular file: its size is fixed, and opening it with O_TRUNC changes nothing.
+ * What a file of the FUSE export does, the disk or a partition of it: bytes, size, holes, flush.  It behaves like a
+ * block device that happens to be a regular file: its size is fixed, and opening it with O_TRUNC changes nothing.
  *
  * Here alone an errno becomes what the kernel is told.
  */
@@ -21,6 +21,12 @@
 static struct fuse_export *export_of(fuse_req_t fr)
 {
 	return fuse_req_userdata(fr);
+}
+
+/* What this file shows of the disk. */
+static struct fuse_part file_of(const struct fuse_export *e, fuse_ino_t ino)
+{
+	return e->dir ? fuse_dir_file(e->dir, ino) : (struct fuse_part){ .len = td_vbd_size(e->pub.vbd) };
 }
 
 /* ---- answers ---- */
@@ -52,7 +58,7 @@ static int wire_errno(int r)
 }
 
 /* What a reply function returns is of no use: the request was interrupted, or the mount is gone. */
-static void reply_err(fuse_req_t fr, int r)
+void fuse_reply_errno(fuse_req_t fr, int r)
 {
 	td_ignore(fuse_reply_err(fr, wire_errno(r)));
 }
@@ -64,8 +70,11 @@ static bool answer(struct fuse_slot *s, int r)
 {
 	struct td_req *req = &s->req;
 
+	/* Not when it is submitted: a flush that came in between may have missed it. */
+	if (req->op == TD_REQ_WRITE || req->op == TD_REQ_ZERO || (req->op == TD_REQ_FLUSH && r < 0))
+		s->e->unflushed = true;
 	if (r < 0 || req->op == TD_REQ_FLUSH || req->op == TD_REQ_ZERO) {
-		reply_err(s->fr, r);
+		fuse_reply_errno(s->fr, r);
 	} else if (req->op == TD_REQ_READ) {
 		s->e->pub.bytes_out += req->len;
 		td_ignore(fuse_reply_buf(s->fr, s->data, req->len));
@@ -91,14 +100,18 @@ static void request_done(struct td_req *req, int result)
 	e->answered(e);
 }
 
-/* The slot that this request was read to stays its own until request_done(). */
-static void submit(fuse_req_t fr, enum td_req_op op, uint64_t off, uint64_t len, unsigned flags, void *buf)
+/* The slot that this request was read to stays its own until request_done().  off is the file's. */
+static void submit(fuse_req_t fr, enum td_req_op op, struct fuse_part file, uint64_t off, uint64_t len,
+		   unsigned flags, void *buf)
 {
 	struct fuse_export *e = export_of(fr);
 	struct fuse_slot *s = e->current;
 
 	s->fr = fr;
-	s->req = (struct td_req){ .op = op, .flags = flags, .off = off, .len = len, .done = request_done };
+	s->file = file;
+	s->req = (struct td_req){
+		.op = op, .flags = flags, .off = file.start + off, .len = len, .done = request_done
+	};
 	if (buf)
 		s->req.iov = td_iov_buf(&s->vec, buf, len);
 	e->in_flight++;
@@ -107,99 +120,121 @@ static void submit(fuse_req_t fr, enum td_req_op op, uint64_t off, uint64_t len,
 
 /* ---- data ---- */
 
-static void op_read(fuse_req_t fr, fuse_ino_t ino, size_t len, off_t off, struct fuse_file_info *fi)
+void fuse_op_read(fuse_req_t fr, fuse_ino_t ino, size_t len, off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_export *e = export_of(fr);
-	uint64_t size = td_vbd_size(e->pub.vbd);
+	struct fuse_part file = file_of(e, ino);
 
-	(void)ino;
 	(void)fi;
 	if (off < 0 || len > FUSE_IO_MAX)
-		reply_err(fr, -EINVAL);
-	else if (len == 0 || (uint64_t)off >= size)
+		fuse_reply_errno(fr, -EINVAL);
+	else if (len == 0 || (uint64_t)off >= file.len)
 		td_ignore(fuse_reply_buf(fr, NULL, 0));
 	else
-		submit(fr, TD_REQ_READ, (uint64_t)off, TD_MIN(len, size - (uint64_t)off), 0,
+		submit(fr, TD_REQ_READ, file, (uint64_t)off, TD_MIN(len, file.len - (uint64_t)off), 0,
 		       e->current->data);
 }
 
-/* At the disk's end as on a block device: what fits is written, then ENOSPC. */
-static void op_write(fuse_req_t fr, fuse_ino_t ino, const char *buf, size_t len, off_t off,
-		     struct fuse_file_info *fi)
+/* The disk is about to be changed through this file. */
+static void changing(struct fuse_export *e, fuse_ino_t ino)
 {
-	struct fuse_export *e = export_of(fr);
-	uint64_t size = td_vbd_size(e->pub.vbd);
-
-	(void)ino;
-	if (td_vbd_read_only(e->pub.vbd))
-		reply_err(fr, -EROFS);
-	else if (off < 0 || len > FUSE_IO_MAX)
-		reply_err(fr, -EINVAL);
-	else if (len == 0)
-		td_ignore(fuse_reply_write(fr, 0));
-	else if ((uint64_t)off >= size)
-		reply_err(fr, -ENOSPC);
-	else
-		submit(fr, TD_REQ_WRITE, (uint64_t)off, TD_MIN(len, size - (uint64_t)off),
-		       fi->flags & O_DSYNC ? TD_FUA : 0, (void *)(uintptr_t)buf);
+	if (e->dir)
+		fuse_dir_changed(e->dir, ino);
 }
 
-static void op_fsync(fuse_req_t fr, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+/* At the file's end as on a block device: what fits is written, then ENOSPC. */
+void fuse_op_write(fuse_req_t fr, fuse_ino_t ino, const char *buf, size_t len, off_t off,
+		   struct fuse_file_info *fi)
 {
-	(void)ino;
+	struct fuse_export *e = export_of(fr);
+	struct fuse_part file = file_of(e, ino);
+
+	if (td_vbd_read_only(e->pub.vbd)) {
+		fuse_reply_errno(fr, -EROFS);
+	} else if (off < 0 || len > FUSE_IO_MAX) {
+		fuse_reply_errno(fr, -EINVAL);
+	} else if (len == 0) {
+		td_ignore(fuse_reply_write(fr, 0));
+	} else if ((uint64_t)off >= file.len) {
+		fuse_reply_errno(fr, -ENOSPC);
+	} else {
+		changing(e, ino);
+		submit(fr, TD_REQ_WRITE, file, (uint64_t)off, TD_MIN(len, file.len - (uint64_t)off),
+		       fi->flags & O_DSYNC ? TD_FUA : 0, (void *)(uintptr_t)buf);
+	}
+}
+
+/* Whoever closes a file hears of writes that failed since, and has on disk what he wrote. */
+void fuse_op_flush(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+
+	if (e->unflushed)
+		fuse_op_fsync(fr, ino, 0, fi);
+	else
+		fuse_reply_errno(fr, 0);
+}
+
+void fuse_op_fsync(fuse_req_t fr, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fuse_export *e = export_of(fr);
+
 	(void)datasync; /* nothing of the file but its data can change */
 	(void)fi;
-	submit(fr, TD_REQ_FLUSH, 0, 0, 0, NULL);
+	e->unflushed = false; /* writes that are answered from here on are another flush's */
+	submit(fr, TD_REQ_FLUSH, file_of(e, ino), 0, 0, 0, NULL);
 }
 
 /*
  * A punched hole has to read as zeros, so it is a ZERO that may give space back, not a TRIM.  Where zeros would have
  * to be written out it is EOPNOTSUPP: a discard must not allocate, and whoever wants zeros can write them.
  */
-static void zero_range(fuse_req_t fr, uint64_t off, uint64_t len, bool keep_size, unsigned flags)
+static void zero_range(fuse_req_t fr, fuse_ino_t ino, uint64_t off, uint64_t len, bool keep_size,
+		       unsigned flags)
 {
 	struct fuse_export *e = export_of(fr);
-	uint64_t size = td_vbd_size(e->pub.vbd);
+	struct fuse_part file = file_of(e, ino);
 
-	if (td_vbd_read_only(e->pub.vbd))
-		reply_err(fr, -EROFS);
-	else if (!td_vbd_limits(e->pub.vbd)->zero_efficient)
-		reply_err(fr, -EOPNOTSUPP);
-	else if (!keep_size && !td_in_range(off, len, size))
-		reply_err(fr, -EFBIG);
-	else if (off >= size)
-		reply_err(fr, 0);
-	else
-		submit(fr, TD_REQ_ZERO, off, TD_MIN(len, size - off), flags, NULL);
+	if (td_vbd_read_only(e->pub.vbd)) {
+		fuse_reply_errno(fr, -EROFS);
+	} else if (!td_vbd_limits(e->pub.vbd)->zero_efficient) {
+		fuse_reply_errno(fr, -EOPNOTSUPP);
+	} else if (!keep_size && !td_in_range(off, len, file.len)) {
+		fuse_reply_errno(fr, -EFBIG);
+	} else if (off >= file.len) {
+		fuse_reply_errno(fr, 0);
+	} else {
+		changing(e, ino);
+		submit(fr, TD_REQ_ZERO, file, off, TD_MIN(len, file.len - off), flags, NULL);
+	}
 }
 
-static void op_fallocate(fuse_req_t fr, fuse_ino_t ino, int mode, off_t off, off_t len,
-			 struct fuse_file_info *fi)
+void fuse_op_fallocate(fuse_req_t fr, fuse_ino_t ino, int mode, off_t off, off_t len,
+		       struct fuse_file_info *fi)
 {
 	struct fuse_export *e = export_of(fr);
 	bool keep_size = mode & FALLOC_FL_KEEP_SIZE;
 
-	(void)ino;
 	(void)fi;
 	if (off < 0 || len <= 0) {
-		reply_err(fr, -EINVAL);
+		fuse_reply_errno(fr, -EINVAL);
 		return;
 	}
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case FALLOC_FL_PUNCH_HOLE:
-		zero_range(fr, (uint64_t)off, (uint64_t)len, keep_size, TD_MAY_UNMAP);
+		zero_range(fr, ino, (uint64_t)off, (uint64_t)len, keep_size, TD_MAY_UNMAP);
 		break;
 	case FALLOC_FL_ZERO_RANGE:
-		zero_range(fr, (uint64_t)off, (uint64_t)len, keep_size, 0);
+		zero_range(fr, ino, (uint64_t)off, (uint64_t)len, keep_size, 0);
 		break;
 	case 0: /* the disk has its size; space is the image's affair */
-		if (keep_size || td_in_range((uint64_t)off, (uint64_t)len, td_vbd_size(e->pub.vbd)))
-			reply_err(fr, 0);
+		if (keep_size || td_in_range((uint64_t)off, (uint64_t)len, file_of(e, ino).len))
+			fuse_reply_errno(fr, 0);
 		else
-			reply_err(fr, -EFBIG);
+			fuse_reply_errno(fr, -EFBIG);
 		break;
 	default:
-		reply_err(fr, -EOPNOTSUPP);
+		fuse_reply_errno(fr, -EOPNOTSUPP);
 	}
 }
 
@@ -212,20 +247,20 @@ static void op_fallocate(fuse_req_t fr, fuse_ino_t ino, int mode, off_t off, off
 static bool seek_step(struct fuse_slot *s)
 {
 	struct td_req *req = &s->req;
-	uint64_t size = td_vbd_size(s->e->pub.vbd);
-	uint64_t next = req->off + req->extent.len;
+	uint64_t size = s->file.len, at = req->off - s->file.start;
+	uint64_t next = at + req->extent.len;
 
 	if ((req->extent.kind == TD_EXTENT_DATA) == s->seek_data) {
-		td_ignore(fuse_reply_lseek(s->fr, (off_t)req->off));
+		td_ignore(fuse_reply_lseek(s->fr, (off_t)at));
 	} else if (next >= size && s->seek_data) {
-		reply_err(s->fr, -ENXIO);
+		fuse_reply_errno(s->fr, -ENXIO);
 	} else if (next >= size) {
 		td_ignore(
 			fuse_reply_lseek(s->fr, (off_t)size)); /* there is a hole at the end of every file */
 	} else if (--s->seek_steps == 0) {
 		td_ignore(fuse_reply_lseek(s->fr, (off_t)(s->seek_data ? next : size)));
 	} else {
-		req->off = next;
+		req->off = s->file.start + next;
 		req->len = TD_MIN(size - next, SEEK_STEP);
 		td_vbd_submit(s->e->pub.vbd, req);
 		return true;
@@ -233,34 +268,37 @@ static bool seek_step(struct fuse_slot *s)
 	return false;
 }
 
-static void op_lseek(fuse_req_t fr, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+void fuse_op_lseek(fuse_req_t fr, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct fuse_export *e = export_of(fr);
-	uint64_t size = td_vbd_size(e->pub.vbd);
+	struct fuse_part file = file_of(e, ino);
 
-	(void)ino;
 	(void)fi;
 	if (whence != SEEK_DATA && whence != SEEK_HOLE) {
-		reply_err(fr, -EINVAL);
-	} else if (off < 0 || (uint64_t)off >= size) {
-		reply_err(fr, -ENXIO);
+		fuse_reply_errno(fr, -EINVAL);
+	} else if (off < 0 || (uint64_t)off >= file.len) {
+		fuse_reply_errno(fr, -ENXIO);
 	} else {
 		e->current->seek_data = whence == SEEK_DATA;
 		e->current->seek_steps = SEEK_STEPS_MAX;
-		submit(fr, TD_REQ_EXTENT, (uint64_t)off, TD_MIN(size - (uint64_t)off, SEEK_STEP), 0, NULL);
+		submit(fr, TD_REQ_EXTENT, file, (uint64_t)off, TD_MIN(file.len - (uint64_t)off, SEEK_STEP), 0,
+		       NULL);
 	}
 }
 
 /* ---- the file ---- */
 
-static struct stat file_stat(const struct fuse_export *e)
+/* Of the directory too, which has the rights that its files have. */
+struct stat fuse_file_stat(const struct fuse_export *e, fuse_ino_t ino)
 {
-	uint64_t size = td_vbd_size(e->pub.vbd);
+	bool is_dir = e->dir && ino == FUSE_ROOT_ID, read_only = td_vbd_read_only(e->pub.vbd);
+	uint64_t size = is_dir ? 0 : file_of(e, ino).len;
 
 	return (struct stat){
-		.st_ino = FUSE_ROOT_ID,
-		.st_mode = S_IFREG | (td_vbd_read_only(e->pub.vbd) ? 0400 : 0600),
-		.st_nlink = 1,
+		.st_ino = ino,
+		.st_mode = is_dir ? S_IFDIR | (e->mode & 0555) | (e->mode & 0444) >> 2
+				  : S_IFREG | (e->mode & (read_only ? 0444 : 0666)),
+		.st_nlink = is_dir ? 2 : 1,
 		.st_uid = geteuid(),
 		.st_gid = getegid(),
 		.st_size = (off_t)size,
@@ -272,11 +310,10 @@ static struct stat file_stat(const struct fuse_export *e)
 	};
 }
 
-static void op_getattr(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+void fuse_op_getattr(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct stat st = file_stat(export_of(fr));
+	struct stat st = fuse_file_stat(export_of(fr), ino);
 
-	(void)ino;
 	(void)fi;
 	td_ignore(fuse_reply_attr(fr, &st, ATTR_SECONDS));
 }
@@ -286,50 +323,57 @@ static void op_getattr(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
  * without a descriptor is how open(O_TRUNC) arrives, which a disk takes without losing its contents; another size is
  * refused.
  */
-static void op_setattr(fuse_req_t fr, fuse_ino_t ino, struct stat *attr, int to_set,
-		       struct fuse_file_info *fi)
+void fuse_op_setattr(fuse_req_t fr, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-	struct stat st = file_stat(export_of(fr));
+	struct stat st = fuse_file_stat(export_of(fr), ino);
 
-	(void)ino;
 	if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size != st.st_size && (fi || attr->st_size != 0))
-		reply_err(fr, -EINVAL);
+		fuse_reply_errno(fr, -EINVAL);
 	else
 		td_ignore(fuse_reply_attr(fr, &st, ATTR_SECONDS));
+}
+
+static void opened(struct fuse_export *e, fuse_ino_t ino)
+{
+	e->pub.clients++;
+	if (e->dir)
+		fuse_dir_opened(e->dir, ino);
 }
 
 /*
  * Answered in the wire's own words: libfuse before 3.15 has no name for parallel direct writes, without which the
  * kernel lets one writer at a time through.
  */
-static void op_open(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+void fuse_op_open(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fuse_export *e = export_of(fr);
 	struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO };
 
-	(void)ino;
 #ifdef FOPEN_PARALLEL_DIRECT_WRITES
 	out.open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
 #endif
 	if ((fi->flags & O_ACCMODE) != O_RDONLY && td_vbd_read_only(e->pub.vbd))
-		reply_err(fr, -EROFS);
+		fuse_reply_errno(fr, -EROFS);
+	else if (e->dir && file_of(e, ino).len == 0)
+		fuse_reply_errno(fr, -ENOENT);
 	else if (fuse_reply_buf(fr, (char *)&out, sizeof(out)) == 0)
-		e->pub.clients++;
+		opened(e, ino);
 }
 
-static void op_release(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
+void fuse_op_release(fuse_req_t fr, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fuse_export *e = export_of(fr);
 
-	(void)ino;
 	(void)fi;
 	if (e->pub.clients > 0)
 		e->pub.clients--;
-	reply_err(fr, 0);
+	if (e->dir)
+		fuse_dir_released(e->dir, ino);
+	fuse_reply_errno(fr, 0);
 }
 
 /* The block size here is a loop device's discard granularity. */
-static void op_statfs(fuse_req_t fr, fuse_ino_t ino)
+void fuse_op_statfs(fuse_req_t fr, fuse_ino_t ino)
 {
 	struct statvfs sv = {
 		.f_bsize = BLOCK_SIZE,
@@ -343,8 +387,8 @@ static void op_statfs(fuse_req_t fr, fuse_ino_t ino)
 	td_ignore(fuse_reply_statfs(fr, &sv));
 }
 
-/* O_TRUNC as a size of its own (not atomic with open), so that op_setattr decides; nothing cached, nothing spliced. */
-static void op_init(void *userdata, struct fuse_conn_info *conn)
+/* O_TRUNC as a size of its own (not atomic with open), so that setattr decides; nothing cached, nothing spliced. */
+void fuse_op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
 	conn->max_write = FUSE_IO_MAX;
@@ -356,16 +400,17 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO);
 }
 
-const struct fuse_lowlevel_ops fuse_ops = {
-	.init = op_init,
-	.getattr = op_getattr,
-	.setattr = op_setattr,
-	.open = op_open,
-	.release = op_release,
-	.read = op_read,
-	.write = op_write,
-	.fsync = op_fsync,
-	.fallocate = op_fallocate,
-	.lseek = op_lseek,
-	.statfs = op_statfs,
+const struct fuse_lowlevel_ops fuse_file_ops = {
+	.init = fuse_op_init,
+	.getattr = fuse_op_getattr,
+	.setattr = fuse_op_setattr,
+	.open = fuse_op_open,
+	.release = fuse_op_release,
+	.read = fuse_op_read,
+	.write = fuse_op_write,
+	.flush = fuse_op_flush,
+	.fsync = fuse_op_fsync,
+	.fallocate = fuse_op_fallocate,
+	.lseek = fuse_op_lseek,
+	.statfs = fuse_op_statfs,
 };

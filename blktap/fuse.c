@@ -152,6 +152,20 @@ static int absolute_path(const char *path, char **ret_path, struct td_err *ret_e
 	return 0;
 }
 
+/* A directory may be ".", and a link to one; not where a dead mount has to be found first. */
+static int absolute_dir(const char *path, char **ret_path, struct td_err *ret_err)
+{
+	td_cleanup(free) char *copy = NULL;
+
+	*ret_path = realpath(path, NULL);
+	if (*ret_path)
+		return 0;
+	copy = strdup(path);
+	for (char *end = copy ? copy + strlen(copy) : NULL; end && end > copy + 1 && end[-1] == '/'; end--)
+		end[-1] = '\0';
+	return copy ? absolute_path(copy, ret_path, ret_err) : td_err_set(ret_err, -ENOMEM, "no memory");
+}
+
 /* What a daemon left that was killed.  Only root may call umount2(); fusermount3 does it for others. */
 static int unmount_stale(const char *path)
 {
@@ -190,21 +204,12 @@ static bool is_dead_mount(const char *path)
 	return statfs(path, &sf) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-/* A regular file that nothing living is mounted on. */
-static int prepare_file(struct fuse_export *e, struct td_err *ret_err)
+/* The file, made if it is not there. */
+static int need_file(struct fuse_export *e, struct td_err *ret_err)
 {
 	struct stat st;
-	int fd, r = 0;
+	int fd;
 
-	for (int i = 0; i < STALE_MAX && r == 0 && is_dead_mount(e->path); i++) {
-		td_info("fuse %s: removing the mount of a daemon that is gone", e->path);
-		r = unmount_stale(e->path);
-	}
-	if (r < 0)
-		return td_err_set(
-			ret_err, r,
-			"%s: a dead mount is in the way and cannot be removed: %s; try: umount -l %s",
-			e->path, strerror(-r), e->path);
 	fd = open(e->path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 	e->made_file = fd >= 0;
 	if (fd >= 0)
@@ -216,13 +221,75 @@ static int prepare_file(struct fuse_export *e, struct td_err *ret_err)
 	if (!S_ISREG(st.st_mode))
 		return td_err_set(ret_err, -EINVAL, "%s: not a regular file; the disk is mounted over one",
 				  e->path);
+	return 0;
+}
+
+static int need_dir(const struct fuse_export *e, struct td_err *ret_err)
+{
+	struct stat st;
+
+	if (lstat(e->path, &st) < 0)
+		return td_err_set(ret_err, -errno, "%s: %s", e->path, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return td_err_set(ret_err, -ENOTDIR, "%s: not a directory; the disk is mounted over one",
+				  e->path);
+	return 0;
+}
+
+/* A file or directory that nothing living is mounted on. */
+static int prepare(struct fuse_export *e, struct td_err *ret_err)
+{
+	struct stat st;
+	int r = 0;
+
+	for (int i = 0; i < STALE_MAX && r == 0 && is_dead_mount(e->path); i++) {
+		td_info("fuse %s: removing the mount of a daemon that is gone", e->path);
+		r = unmount_stale(e->path);
+	}
+	if (r < 0)
+		return td_err_set(
+			ret_err, r,
+			"%s: a dead mount is in the way and cannot be removed: %s; try: umount -l %s",
+			e->path, strerror(-r), e->path);
+	r = e->dir ? need_dir(e, ret_err) : need_file(e, ret_err);
+	if (r < 0)
+		return r;
+	if (lstat(e->path, &st) < 0)
+		return td_err_set(ret_err, -errno, "%s: %s", e->path, strerror(errno));
 	if (is_mount_point(e->path, &st))
 		return td_err_set(ret_err, -EBUSY,
-				  "%s: something is mounted there; umount it or take another file", e->path);
+				  "%s: something is mounted there; umount it or take another place", e->path);
 	return 0;
 }
 
 /* ---- mounting ---- */
+
+static enum td_fuse_access access_for;
+
+void td_fuse_access(enum td_fuse_access access)
+{
+	access_for = access;
+}
+
+/* Root serves whoever the mode of the file lets in. */
+static const char *access_option(void)
+{
+	if (geteuid() == 0 || access_for == TD_FUSE_ALL)
+		return ",allow_other";
+	return access_for == TD_FUSE_ROOT ? ",allow_root" : "";
+}
+
+/* For others the usual mask decides.  (There is no other way to ask for it; nobody else is there yet.) */
+static mode_t file_mode(void)
+{
+	mode_t mask;
+
+	if (access_for != TD_FUSE_ALL)
+		return 0600;
+	mask = umask(077);
+	umask(mask);
+	return (mode_t)(0666 & ~mask) | 0600;
+}
 
 static int mount_session(struct fuse_export *e, struct td_err *ret_err)
 {
@@ -233,10 +300,11 @@ static int mount_session(struct fuse_export *e, struct td_err *ret_err)
 
 	snprintf(options, sizeof(options),
 		 "fsname=tapdisk,subtype=tapdisk,default_permissions,max_read=%u%s%s", FUSE_IO_MAX,
-		 geteuid() == 0 ? ",allow_other" : "", td_vbd_read_only(e->pub.vbd) ? ",ro" : "");
+		 access_option(), td_vbd_read_only(e->pub.vbd) ? ",ro" : "");
 	last_words[0] = '\0';
 	fuse_set_log_func(fuse_says);
-	e->session = fuse_session_new(&args, &fuse_ops, sizeof(fuse_ops), e);
+	e->session = e->dir ? fuse_session_new(&args, &fuse_dir_ops, sizeof(fuse_dir_ops), e)
+			    : fuse_session_new(&args, &fuse_file_ops, sizeof(fuse_file_ops), e);
 	fuse_opt_free_args(&args);
 	if (!e->session)
 		return td_err_set(ret_err, -EIO, "%s: no FUSE session: %s", e->path, last_words);
@@ -262,10 +330,14 @@ static void disk_changed(struct td_vbd_watch *w)
 {
 	struct fuse_export *e = td_container_of(w, struct fuse_export, disk);
 
+	fuse_ino_t ino = e->dir ? FUSE_DISK_INO : FUSE_ROOT_ID;
+
+	if (e->dir)
+		fuse_dir_changed(e->dir, ino);
 	if (e->gone || e->size == td_vbd_size(e->pub.vbd))
 		return;
 	e->size = td_vbd_size(e->pub.vbd);
-	td_ignore(fuse_lowlevel_notify_inval_inode(e->session, FUSE_ROOT_ID, -1, 0));
+	td_ignore(fuse_lowlevel_notify_inval_inode(e->session, ino, -1, 0));
 }
 
 /* From the loop, not from stop(): main may be in a coroutine, and requests are submitted outside of any. */
@@ -312,6 +384,7 @@ static void export_destroy(struct fuse_export *e)
 		td_warn("fuse %s: cannot remove the file that was made for the mount: %s", e->path,
 			strerror(errno));
 	fuse_slots_free(e);
+	fuse_dir_free(e->dir);
 	free(e->pub.address);
 	free(e->path);
 	free(e);
@@ -330,15 +403,17 @@ static void fuse_free(struct td_export *x)
 		export_destroy(e);
 }
 
-static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *address,
-		      struct td_export **ret_export, struct td_err *ret_err)
+static int export_start(struct td_loop *loop, struct td_vbd *vbd, const char *address, bool dir,
+			struct td_export **ret_export, struct td_err *ret_err)
 {
 	struct fuse_export *e = calloc(1, sizeof(*e));
 	int r = -ENOMEM;
 
 	if (!e)
 		return td_err_set(ret_err, r, "no memory for a FUSE export");
-	e->pub = (struct td_export){ .ops = &td_fuse_export, .vbd = vbd, .address = strdup(address) };
+	e->pub = (struct td_export){ .ops = dir ? &td_fuse_dir_export : &td_fuse_export,
+				     .vbd = vbd,
+				     .address = strdup(address) };
 	e->loop = loop;
 	e->answered = answered;
 	e->watch.fn = session_event;
@@ -346,14 +421,18 @@ static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *addr
 	e->disk.fn = disk_changed;
 	td_vbd_watch(vbd, &e->disk);
 	SLIST_INIT(&e->free_slots);
+	SLIST_INIT(&e->waiting);
+	e->mode = file_mode();
 	clock_gettime(CLOCK_REALTIME, &e->since);
 	if (!e->pub.address) {
 		r = td_err_set(ret_err, r, "no memory for a FUSE export");
 		goto fail;
 	}
-	r = absolute_path(address, &e->path, ret_err);
+	r = dir ? absolute_dir(address, &e->path, ret_err) : absolute_path(address, &e->path, ret_err);
+	if (r == 0 && dir)
+		r = fuse_dir_new(e, &e->dir, ret_err);
 	if (r == 0)
-		r = prepare_file(e, ret_err);
+		r = prepare(e, ret_err);
 	if (r == 0)
 		r = mount_session(e, ret_err);
 	if (r == 0) {
@@ -370,9 +449,29 @@ fail:
 	return r;
 }
 
+static int fuse_start(struct td_loop *loop, struct td_vbd *vbd, const char *address,
+		      struct td_export **ret_export, struct td_err *ret_err)
+{
+	return export_start(loop, vbd, address, false, ret_export, ret_err);
+}
+
+static int fuse_dir_start(struct td_loop *loop, struct td_vbd *vbd, const char *address,
+			  struct td_export **ret_export, struct td_err *ret_err)
+{
+	return export_start(loop, vbd, address, true, ret_export, ret_err);
+}
+
 const struct td_export_ops td_fuse_export = {
 	.name = "fuse",
 	.start = fuse_start,
+	.stop = fuse_stop,
+	.stopped = fuse_stopped,
+	.free = fuse_free,
+};
+
+const struct td_export_ops td_fuse_dir_export = {
+	.name = "fuse-dir",
+	.start = fuse_dir_start,
 	.stop = fuse_stop,
 	.stopped = fuse_stopped,
 	.free = fuse_free,

@@ -7,13 +7,18 @@ blktap_libctl_a_SOURCES = \
 	blktap/ctl-time.h \
 	blktap/rundir.c
 
-# The FUSE export; a program that links it needs $(FUSE_LIBS).
+# The FUSE export; a program that links it needs $(FUSE_LIBS) $(BLKID_LIBS).
 noinst_LIBRARIES += blktap/libfuse-export.a
 blktap_libfuse_export_a_SOURCES = \
+	blktap/fuse-dir-ops.c \
+	blktap/fuse-dir.c \
 	blktap/fuse-ops.c \
+	blktap/fuse-parts.c \
+	blktap/fuse-parts.h \
 	blktap/fuse-slot.c \
 	blktap/fuse.c \
 	blktap/fuse.h
+blktap_libfuse_export_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
 
 # The disk, the NBD export and the control socket.
 noinst_LIBRARIES += blktap/libtapdisk.a
@@ -50,4 +55,4 @@ EXTRA_DIST += blktap/README.md
 sbin_PROGRAMS += bin/tapdisk
 bin_tapdisk_SOURCES = blktap/main.c
 bin_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
-	$(FUSE_LIBS) $(JANSSON_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)
+	$(FUSE_LIBS) $(BLKID_LIBS) $(JANSSON_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)

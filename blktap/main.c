@@ -36,6 +36,8 @@ static const char help[] =
 	"  -R, --read-only       open the image read-only\n"
 	"      --nbd ADDRESS     serve NBD on unix:PATH or tcp:[HOST]:PORT (may be repeated)\n"
 	"      --fuse FILE       show the disk as this file (may be repeated)\n"
+	"      --fuse-dir DIR    show the disk and its partitions in this directory (may be repeated)\n"
+	"      --fuse-access WHO owner, root or all: who may use these files (default: owner)\n"
 	"      --ring ADDRESS    serve a ring in shared memory on unix:PATH (may be repeated)\n"
 	"      --name NAME       the disk's name for NBD clients (default: disk)\n"
 	"      --engine NAME     auto, io_uring, libaio or sync (default: auto)\n"
@@ -56,6 +58,8 @@ static const char help[] =
 enum {
 	OPT_NBD = 256,
 	OPT_FUSE,
+	OPT_FUSE_DIR,
+	OPT_FUSE_ACCESS,
 	OPT_RING,
 	OPT_NAME,
 	OPT_ENGINE,
@@ -74,6 +78,8 @@ static const struct option long_options[] = {
 	{ "read-only", no_argument, NULL, 'R' },
 	{ "nbd", required_argument, NULL, OPT_NBD },
 	{ "fuse", required_argument, NULL, OPT_FUSE },
+	{ "fuse-dir", required_argument, NULL, OPT_FUSE_DIR },
+	{ "fuse-access", required_argument, NULL, OPT_FUSE_ACCESS },
 	{ "ring", required_argument, NULL, OPT_RING },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
@@ -99,7 +105,7 @@ static void complain(const char *sentence)
 	if (on_syslog)
 		td_error("%s", sentence);
 	else
-		fprintf(stderr, "tapdisk: %s\n", sentence);
+		fprintf(stderr, "%s: %s\n", program_invocation_short_name, sentence); /* or tapfuse */
 }
 
 static int parse_number(const char *what, const char *text, long min, long max, long *ret, struct td_err *err)
@@ -137,11 +143,27 @@ static int parse_on_enospc(const char *text, int *ret, struct td_err *err)
 	return td_err_set(err, -EINVAL, "--on-enospc %s: should be report or pause", text);
 }
 
+static int parse_access(const char *text, struct td_err *err)
+{
+	static const char *const names[] = {
+		[TD_FUSE_OWNER] = "owner", [TD_FUSE_ROOT] = "root", [TD_FUSE_ALL] = "all"
+	};
+
+	for (unsigned i = 0; i < TD_NELEMS(names); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			td_fuse_access((enum td_fuse_access)i);
+			return 0;
+		}
+	}
+	return td_err_set(err, -EINVAL, "--fuse-access %s: should be owner, root or all", text);
+}
+
 static int add_export(struct daemon_options *o, const struct td_export_ops *ops, const char *address,
 		      struct td_err *err)
 {
 	if (o->nr_exports == DAEMON_MAX_EXPORTS)
-		return td_err_set(err, -EINVAL, "at most %d of --nbd, --fuse and --ring", DAEMON_MAX_EXPORTS);
+		return td_err_set(err, -EINVAL, "at most %d of --nbd, --fuse, --fuse-dir and --ring",
+				  DAEMON_MAX_EXPORTS);
 	o->exports[o->nr_exports++] = (struct export_request){ ops, address };
 	return 0;
 }
@@ -176,6 +198,10 @@ static int parse_long(int c, struct options *o, struct td_err *err)
 		return add_export(d, &td_nbd_export, optarg, err);
 	case OPT_FUSE:
 		return add_export(d, &td_fuse_export, optarg, err);
+	case OPT_FUSE_DIR:
+		return add_export(d, &td_fuse_dir_export, optarg, err);
+	case OPT_FUSE_ACCESS:
+		return parse_access(optarg, err);
 	case OPT_RING:
 		return add_export(d, &td_ring_export, optarg, err);
 	case OPT_ALLOW:
@@ -243,8 +269,9 @@ static int parse(int argc, char **argv, struct options *o, struct td_err *err)
 		return td_err_set(err, -EINVAL, "%s: one SPEC only; see tapdisk --help", argv[optind + 1]);
 	o->daemon.spec = argv[optind];
 	if (!o->daemon.spec && o->daemon.nr_exports > 0)
-		return td_err_set(err, -EINVAL,
-				  "--nbd, --fuse and --ring need a SPEC to serve; see tapdisk --help");
+		return td_err_set(
+			err, -EINVAL,
+			"--nbd, --fuse, --fuse-dir and --ring need a SPEC to serve; see tapdisk --help");
 	if (!o->daemon.spec && o->no_control)
 		return td_err_set(err, -EINVAL, "--no-control without a SPEC: nobody could give it a disk");
 	return 0;

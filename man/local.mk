@@ -5,5 +5,5 @@ dist_man_MANS += \
 	man/blktap.conf.5 \
 	man/tap-ctl.8 \
 	man/tap-img.1
-dist_man_MANS += man/tapdisk.8
+dist_man_MANS += man/tapdisk.8 man/tapfuse.1
 EXTRA_DIST += man/README.md

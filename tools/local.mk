@@ -3,6 +3,7 @@ noinst_LIBRARIES += tools/libtoolcommon.a
 tools_libtoolcommon_a_SOURCES = \
 	tools/common/cli.c tools/common/cli.h \
 	tools/common/diskspec.c tools/common/diskspec.h \
+	tools/common/operand.c tools/common/operand.h \
 	tools/common/print.c tools/common/print.h \
 	tools/common/progress.c tools/common/progress.h
 
@@ -38,14 +39,17 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/info.c \
 	tools/tap-img/main.c \
 	tools/tap-img/map.c \
-	tools/tap-img/operand.c tools/tap-img/operand.h \
 	tools/tap-img/rebase.c \
 	tools/tap-img/resize.c \
 	tools/tap-img/verbs.h \
 	tools/tap-img/walk.c tools/tap-img/walk.h
 bin_tap_img_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
 
-dist_bashcompletion_DATA += tools/completions/tapdisk
+bin_PROGRAMS += bin/tapfuse
+bin_tapfuse_SOURCES = tools/tapfuse/main.c
+bin_tapfuse_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+
+dist_bashcompletion_DATA += tools/completions/tapdisk tools/completions/tapfuse
 dist_bashcompletion_DATA += tools/completions/tap-ctl tools/completions/tap-img
 
 EXTRA_DIST += tools/README.md tools/completions/README.md

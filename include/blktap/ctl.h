@@ -55,6 +55,9 @@ bool td_ctl_alive(pid_t pid);
 TD_CHECK int td_ctl_spawn(const char *const *args, unsigned timeout_ms, pid_t *ret_pid,
 			  struct td_err *ret_err);
 
+/* Which binary that is, as a new string of the caller's; NULL: no memory. */
+char *td_ctl_tapdisk(void);
+
 /* SIGTERM, then wait until the process is gone.  Gone already is success.  -ETIMEDOUT: it still runs. */
 TD_CHECK int td_ctl_terminate(pid_t pid, unsigned timeout_ms, struct td_err *ret_err);
 

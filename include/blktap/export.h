@@ -53,8 +53,17 @@ struct td_export {
 	void *owner; /* main's too, for ended() */
 };
 
-extern const struct td_export_ops td_nbd_export, td_fuse_export;
-extern const struct td_export_ops td_ring_export; /* the ring over shared memory; address: unix:PATH */
+extern const struct td_export_ops td_nbd_export;
+extern const struct td_export_ops td_fuse_export;     /* the disk as a file; address: that file */
+extern const struct td_export_ops td_fuse_dir_export; /* the disk and its partitions; address: a directory */
+extern const struct td_export_ops td_ring_export;     /* the ring over shared memory; address: unix:PATH */
+
+/*
+ * Who may use FUSE files beside the user that serves them: nobody, root, or whoever their mode lets in, which is then
+ * made by the umask.  Before the first such export starts.
+ */
+enum td_fuse_access { TD_FUSE_OWNER, TD_FUSE_ROOT, TD_FUSE_ALL };
+void td_fuse_access(enum td_fuse_access access);
 
 /* What the disk can offer to a ring's frontend, added to an object (blktap-control(7), ring-features). 0 or -ENOMEM. */
 TD_CHECK int td_ring_features_json(const struct td_vbd *vbd, json_t *ret_object);

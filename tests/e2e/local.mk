@@ -38,6 +38,7 @@ E2E += tests/e2e/attach-disk.sh
 E2E += tests/e2e/attach-refuse.sh
 E2E += tests/e2e/fuse-data.sh
 E2E += tests/e2e/fuse-ops.sh
+E2E += tests/e2e/tapfuse.sh
 EXTRA_DIST += tests/e2e/fuse-lib.sh
 
 E2E += tests/e2e/ring-client.sh

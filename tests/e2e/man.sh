@@ -101,6 +101,9 @@ make_guest()
 }
 make_guest
 before=$(sha256sum guest.qcow2)
+run tapfuse.1 1
+grep -qx part1 "$T/tapfuse.1.1.out" || fail "tapfuse shows: $(cat "$T/tapfuse.1.1.out")"
+wait_for 20 eval '! grep -q " /srv/view " /proc/self/mountinfo'
 run block-attach.8 3
 umount /mnt
 block-detach 0 xvdb

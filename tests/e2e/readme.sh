@@ -7,7 +7,7 @@
 . "${srcdir:-.}/tests/e2e/fuse-lib.sh"
 . "${srcdir:-.}/tests/e2e/docs-lib.sh"
 need_machine
-require fdisk qemu-img nbdinfo nbdcopy
+require fdisk sfdisk qemu-img nbdinfo nbdcopy
 
 # block NAME: the commands, without their indentation.
 block()
@@ -31,7 +31,15 @@ qemu-img check -q /srv/disk.qcow2 || fail "the disk is not clean"
 
 block fuse
 grep -qx etc "$T/fuse.out" || fail "what was copied to the disk is not there: $(cat "$T/fuse.out")"
-qemu-img check -q /srv/disk.qcow2 || fail "the disk is not clean after FUSE"
+wait_for 20 qemu-img check -q /srv/disk.qcow2 # as soon as the daemon has let go of it
+
+truncate -s 64M /srv/guest.raw
+echo '2048,' | sfdisk -q /srv/guest.raw
+mkfs.ext4 -q -E offset=$((2048 * 512)) /srv/guest.raw 60M
+qemu-img convert -O qcow2 /srv/guest.raw /srv/guest.qcow2
+block tapfuse
+[ "$(xargs <"$T/tapfuse.out")" = "disk part1 lost+found" ] || fail "tapfuse shows: $(cat "$T/tapfuse.out")"
+wait_for 20 qemu-img check -q /srv/guest.qcow2
 
 truncate -s 64M /srv/disk.img
 tap-img create qcow2:/srv/base.qcow2 64M >/dev/null

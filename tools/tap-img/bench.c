@@ -11,7 +11,7 @@
 #include <blktap/lock.h>
 
 #include "env.h"
-#include "operand.h"
+#include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
 

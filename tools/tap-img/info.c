@@ -7,7 +7,7 @@
 
 #include "env.h"
 #include "facts.h"
-#include "operand.h"
+#include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "env.h"
-#include "operand.h"
+#include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
 

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #include "env.h"
-#include "operand.h"
+#include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
 #include "walk.h"

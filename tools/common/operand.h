@@ -2,8 +2,8 @@
 /*
  * SPEC|FILE: an operand is a disk specification, or a plain file whose format is said beside it.
  */
-#ifndef TAP_IMG_OPERAND_H
-#define TAP_IMG_OPERAND_H
+#ifndef TOOLS_OPERAND_H
+#define TOOLS_OPERAND_H
 
 #include <blktap/spec.h>
 
