@@ -206,10 +206,37 @@ static int cmd_pause(struct daemon *d, const json_t *request, json_t *reply, str
 	return td_vbd_pause(d->vbd, ret_err);
 }
 
+static int note_spec(const struct daemon *d, const char *spec, struct td_err *ret_err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < d->nr_exports && r == 0; i++)
+		if (d->exports[i]->ops->note_spec)
+			r = d->exports[i]->ops->note_spec(d->exports[i], spec, ret_err);
+	return r;
+}
+
+/* Noted before it is so: the guest's requests go on at once, and a kill may come with the first answer. */
+static int unpause_onto(struct daemon *d, const char *spec, struct td_err *ret_err)
+{
+	td_cleanup(free) char *before = strdup(td_vbd_spec(d->vbd));
+	int r = before ? note_spec(d, spec, ret_err) : td_err_set(ret_err, -ENOMEM, "no memory");
+
+	if (r < 0)
+		return r;
+	r = td_vbd_unpause(d->vbd, spec, ret_err);
+	if (r < 0 && note_spec(d, before, NULL) < 0)
+		td_error("%s: what is noted of it in the run-time directory is wrong", before);
+	return r;
+}
+
 static int cmd_unpause(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
+	const char *spec = get_string(request, "spec");
+
 	(void)reply;
-	return td_vbd_unpause(d->vbd, get_string(request, "spec"), ret_err);
+	return spec && td_vbd_spec(d->vbd) ? unpause_onto(d, spec, ret_err)
+					   : td_vbd_unpause(d->vbd, spec, ret_err);
 }
 
 static int cmd_resize(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)

@@ -173,10 +173,11 @@ TD_CO static int find_again(struct device *d)
 
 /*
  * The old one has to be dead before another opens the image: what the last one had open, which may be another by now
- * than the folder names (tap-ctl unpause -a).
+ * than the folder names, or than we have heard of (tap-ctl unpause -a).
  */
 TD_CO static int respawn(struct device *d, struct td_err *ret_err)
 {
+	td_cleanup(free) char *noted = NULL;
 	const char *spec;
 	int r;
 
@@ -185,10 +186,18 @@ TD_CO static int respawn(struct device *d, struct td_err *ret_err)
 	r = disk_bury(&d->disk, ret_err);
 	if (r < 0)
 		return r;
-	spec = d->disk.spec ? d->disk.spec : d->source.spec;
+	noted = disk_noted_spec(&d->disk);
+	spec = noted ? noted : d->disk.spec ? d->disk.spec : d->source.spec;
 	if (!spec)
 		return td_err_set(ret_err, -ENOENT, "nobody knows what its tapdisk had open");
 	return disk_start(&d->disk, spec, d->disk.read_only, ret_err);
+}
+
+/* A new life: what was noted in another of the same number is nobody's. */
+TD_CO static int start_first(struct device *d, struct td_err *ret_err)
+{
+	disk_forget_spec(&d->disk);
+	return disk_start(&d->disk, d->source.spec, d->source.read_only, ret_err);
 }
 
 TD_CO static int start(struct device *d, struct td_err *ret_err)
@@ -198,7 +207,7 @@ TD_CO static int start(struct device *d, struct td_err *ret_err)
 	if (d->lost)
 		r = respawn(d, ret_err);
 	else
-		r = disk_start(&d->disk, d->source.spec, d->source.read_only, ret_err);
+		r = start_first(d, ret_err);
 	if (r < 0)
 		return r;
 	d->lost = false;
@@ -452,6 +461,7 @@ TD_CO static int drop_all(struct device *d, struct td_err *ret_err)
 	if (d->cookie)
 		disk_drop_journal(&d->disk);
 	d->cookie = 0;
+	disk_forget_spec(&d->disk);
 	r = d->lost || d->disk.dead ? disk_bury(&d->disk, ret_err) : disk_end(&d->disk, ret_err);
 	if (r == 0)
 		d->lost = false;

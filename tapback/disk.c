@@ -6,9 +6,12 @@
 #include "job.h"
 #include <blktap/ctl.h>
 #include <blktap/log.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define NOTED_MAX 16384
 
 #define TERMINATE_MS 60000u /* its last flush may take long; it is not hurried by a kill */
 
@@ -382,6 +385,35 @@ int disk_disconnect(struct disk *d, struct td_err *ret_err)
 	free(d->broken);
 	d->broken = NULL;
 	return 0;
+}
+
+char *disk_noted_spec(const struct disk *d)
+{
+	td_cleanup(free) char *path = NULL;
+	char *text;
+	ssize_t n;
+	int fd;
+
+	if (td_run_path(&path, NULL, "spec%u.%u", d->domid, d->vdev) < 0)
+		return NULL;
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	text = calloc(1, NOTED_MAX + 1);
+	n = text ? read(fd, text, NOTED_MAX) : -1;
+	(void)close(fd);
+	if (n > 0 && n < NOTED_MAX)
+		return text;
+	free(text);
+	return NULL;
+}
+
+void disk_forget_spec(const struct disk *d)
+{
+	td_cleanup(free) char *path = NULL;
+
+	if (td_run_path(&path, NULL, "spec%u.%u", d->domid, d->vdev) == 0)
+		(void)unlink(path);
 }
 
 void disk_drop_journal(const struct disk *d)

@@ -97,6 +97,13 @@ TD_CO TD_CHECK int disk_connect(struct disk *d, const struct frontend *f, bool p
 /* Drained and unmapped; not connected is success. */
 TD_CO TD_CHECK int disk_disconnect(struct disk *d, struct td_err *ret_err);
 
+/*
+ * What a tapdisk has noted that it opens instead of what it was started with (tap-ctl unpause -a), before it did: we
+ * may have died with it, or not have heard it.  The caller's; NULL: nothing.
+ */
+char *disk_noted_spec(const struct disk *d);
+void disk_forget_spec(const struct disk *d);
+
 /* Remove what a killed tapdisk kept of the requests in flight: nobody waits for them any more. */
 void disk_drop_journal(const struct disk *d);
 

@@ -11,9 +11,11 @@
 #ifdef HAVE_XEN
 
 #include "ring-xen.h"
+#include <blktap/ctl.h>
 #include <blktap/log.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 #include <xentoollog.h>
 
 #define LAST_POLL_NS 2000000ull
@@ -115,6 +117,36 @@ static void xen_forget(struct td_export *e)
 	td_container_of(e, struct xen_ring, pub)->forget = true;
 }
 
+static int write_note(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	size_t len = strlen(text);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, len);
+	(void)close(fd); /* tmpfs: it is there or it is not */
+	return n == (ssize_t)len ? 0 : -ENOSPC;
+}
+
+/* A whole one at any instant. */
+static int xen_note_spec(const struct td_export *e, const char *spec, struct td_err *ret_err)
+{
+	const struct xen_ring *x = td_container_of(e, struct xen_ring, pub);
+	td_cleanup(free) char *path = NULL, *new = NULL;
+	int r = td_run_path(&path, ret_err, "spec%u.%u", x->domid, x->devid);
+
+	if (r == 0)
+		r = td_run_path(&new, ret_err, "spec%u.%u.new", x->domid, x->devid);
+	if (r < 0)
+		return r;
+	r = write_note(new, spec);
+	if (r == 0 && rename(new, path) < 0)
+		r = -errno;
+	return r < 0 ? td_err_set(ret_err, r, "%s: cannot be noted: %s", path, strerrordesc_np(-r)) : 0;
+}
+
 static void destroy(struct xen_ring *x)
 {
 	td_timer_cancel(&x->last);
@@ -197,6 +229,7 @@ static const struct td_export_ops xen_export = {
 	.one_guest = true,
 	.stop = xen_stop,
 	.forget = xen_forget,
+	.note_spec = xen_note_spec,
 	.stopped = xen_stopped,
 	.free = xen_free,
 	.stats = xen_stats,

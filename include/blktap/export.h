@@ -27,6 +27,12 @@ struct td_export_ops {
 	/* Before stop(): the guest is gone for good, nothing of it need outlive this process.  one_guest only. */
 	void (*forget)(struct td_export *e);
 
+	/*
+	 * The disk is about to be what spec says.  Note it where whoever takes the guest over after a kill finds it: what
+	 * the guest is told is written from then on is there.  NULL: the export does not outlive its process.
+	 */
+	int (*note_spec)(const struct td_export *e, const char *spec, struct td_err *ret_err);
+
 	/* Has everything been answered, written out and hung up?  main turns the loop until it is, bounded in time. */
 	bool (*stopped)(struct td_export *e);
 

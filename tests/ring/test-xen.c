@@ -340,6 +340,27 @@ static void a_disk_is_served(void **state)
 	teardown(x);
 }
 
+/* For who takes the guest over after a kill. */
+static void another_image_is_noted(void **state)
+{
+	struct test *x = setup("ram(size=1M):");
+	char path[256], text[64] = "";
+	FILE *f;
+
+	(void)state;
+	assert_int_equal(connect(x), 0);
+	assert_int_equal(x->e->ops->note_spec(x->e, "qcow2:/a rather long one", NULL), 0);
+	assert_int_equal(x->e->ops->note_spec(x->e, "qcow2:/over", NULL), 0);
+	(void)snprintf(path, sizeof(path), "%s/spec3.51712", x->g->t.dir);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	(void)fclose(f);
+	assert_string_equal(text, "qcow2:/over");
+	disconnect(x, false);
+	teardown(x);
+}
+
 static void pages_stay_mapped_if_both_want_it(void **state)
 {
 	struct test *x = setup("ram(size=1M):");
@@ -601,6 +622,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_disk_is_served),
+		cmocka_unit_test(another_image_is_noted),
 		cmocka_unit_test(pages_stay_mapped_if_both_want_it),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(each_call_may_fail),
