@@ -28,8 +28,9 @@ struct td_export_ops {
 	void (*forget)(struct td_export *e);
 
 	/*
-	 * The disk is about to be what spec says.  Note it where whoever takes the guest over after a kill finds it: what
-	 * the guest is told is written from then on is there.  NULL: the export does not outlive its process.
+	 * The disk is about to be what spec says.  Note it where whoever takes the guest over after a kill finds
+	 * it: what the guest is told is written from then on is there.  NULL: the export does not outlive its
+	 * process.
 	 */
 	int (*note_spec)(const struct td_export *e, const char *spec, struct td_err *ret_err);
 

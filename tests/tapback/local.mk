@@ -36,6 +36,10 @@ TAPBACK_TESTS += tests/tapback/test-life
 tests_tapback_test_life_CPPFLAGS = $(TAPBACK_CPPFLAGS)
 tests_tapback_test_life_LDADD = $(WORLD_LIBS)
 
+TAPBACK_TESTS += tests/tapback/test-overlay
+tests_tapback_test_overlay_CPPFLAGS = $(TAPBACK_CPPFLAGS)
+tests_tapback_test_overlay_LDADD = $(WORLD_LIBS)
+
 TAPBACK_TESTS += tests/tapback/test-autoprobe
 tests_tapback_test_autoprobe_CPPFLAGS = $(TAPBACK_CPPFLAGS)
 tests_tapback_test_autoprobe_LDADD = $(WORLD_LIBS)

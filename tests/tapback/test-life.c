@@ -418,66 +418,6 @@ static void tapdisk_is_killed(void **state)
 	assert_int_equal(be_state(&vbd), 4);
 }
 
-/* The size has changed, and the image, since the folder was made: tap-ctl pause, unpause -a. */
-static void another_image_is_remembered(void **state)
-{
-	(void)state;
-	world_start();
-	whole_connect(&vbd, "block-tapdisk", "qcow2:/base");
-	strcpy(disk_of(&vbd)->spec, "qcow2:/overlay");
-	fake_disk_event(disk_of(&vbd), "{\"event\":\"state\",\"state\":\"running\"}\n");
-	settle();
-	fake_disk_kill(disk_of(&vbd));
-	settle();
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/overlay");
-	world_kill();
-	fake_disk_kill(disk_of(&vbd));
-	world_start();
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/overlay");
-	assert_int_equal(fake_recovers, 2);
-	/* A new life begins with what the toolstack says. */
-	remove_all();
-	whole_connect(&vbd, "block-tapdisk", "qcow2:/base");
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/base");
-}
-
-static void note(const char *spec)
-{
-	char path[256];
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "%s/spec3.51712", world_sysfs);
-	f = fopen(path, "w");
-	assert_non_null(f);
-	assert_true(fputs(spec, f) >= 0);
-	assert_int_equal(fclose(f), 0);
-}
-
-/* Both are killed, or the tapdisk is, before tapback has heard what it opened. */
-static void another_image_that_was_noted_is_opened(void **state)
-{
-	(void)state;
-	world_start();
-	note("qcow2:/anothers");
-	whole_connect(&vbd, "block-tapdisk", "qcow2:/base");
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/base");
-	note("qcow2:/overlay");
-	fake_disk_kill(disk_of(&vbd));
-	settle();
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/overlay");
-	assert_string_equal(be_get(&vbd, "tapdisk-spec"), "qcow2:/overlay");
-	note("qcow2:/another overlay");
-	world_kill();
-	fake_disk_kill(disk_of(&vbd));
-	world_start();
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/another overlay");
-	remove_all();
-	whole_connect(&vbd, "block-tapdisk", "qcow2:/base");
-	fake_disk_kill(disk_of(&vbd));
-	settle();
-	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/base");
-}
-
 static void tapback_is_killed(void **state)
 {
 	unsigned calls;
@@ -718,8 +658,6 @@ int main(void)
 		LIFE(resize),
 		LIFE(the_guest_breaks_the_ring),
 		LIFE(tapdisk_is_killed),
-		LIFE(another_image_is_remembered),
-		LIFE(another_image_that_was_noted_is_opened),
 		LIFE(tapback_is_killed),
 		LIFE(both_are_killed),
 		LIFE(a_number_is_used_again),
