@@ -2,7 +2,7 @@
 /*
  * Making files for the leaf driver, and judging whether a block device may be overwritten.
  *
- * Create options: preallocation=off|falloc.
+ * Create options: preallocation=off|falloc|full.
  */
 #include "aio.h"
 
@@ -14,6 +14,7 @@
 
 #include <blktap/pool.h>
 
+#define PIECE     (4u << 20) /* of zeros, written at a time */
 #define FRESH_LEN (1u << 20) /* zeros at the start of a block device that may be used without force */
 
 struct create_work {
@@ -95,17 +96,40 @@ static int create_device(const struct td_create *c, struct create_work *w, struc
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot read it: %s", c->path, strerror(-r)) : 0;
 }
 
-/* off: sparse.  falloc: the space is kept at once. */
+static int write_zeros(const struct td_create *c, int fd, uint64_t size)
+{
+	size_t len = TD_MIN(size, (uint64_t)PIECE);
+	void *buf = td_buf_alloc(len);
+	struct iovec v;
+	int r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	memset(buf, 0, len);
+	for (uint64_t done = 0; r == 0 && done < size; done += v.iov_len) {
+		struct td_iov iov = td_iov_buf(&v, buf, TD_MIN(size - done, (uint64_t)len));
+
+		r = td_io_writev(c->env->engine, fd, done, &iov);
+		if (r == 0 && c->progress)
+			c->progress->fn(c->progress, done + v.iov_len, size);
+	}
+	td_buf_free(buf, len);
+	return r;
+}
+
+/* off: sparse.  falloc: the space is kept at once.  full: and zeros are written there. */
 static int preallocate(const struct td_create *c, int fd, uint64_t size, struct td_err *ret_err)
 {
 	const char *how = td_opts_get(c->opts, "preallocation");
 	int r = 0;
 
-	if (how && strcmp(how, "off") != 0 && strcmp(how, "falloc") != 0)
-		return td_err_set(ret_err, -EINVAL, "%s: preallocation=%s: it is off or falloc", c->path,
-				  how);
-	if (how && strcmp(how, "falloc") == 0 && size > 0)
+	if (how && strcmp(how, "falloc") == 0)
 		r = td_io_fallocate(c->env->engine, fd, 0, 0, size);
+	else if (how && strcmp(how, "full") == 0)
+		r = write_zeros(c, fd, size);
+	else if (how && strcmp(how, "off") != 0)
+		return td_err_set(ret_err, -EINVAL, "%s: preallocation=%s: it is off, falloc or full",
+				  c->path, how);
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot preallocate: %s", c->path, strerror(-r)) : 0;
 }
 

@@ -16,6 +16,7 @@ struct creating {
 	unsigned nr;
 	uint64_t size;
 	struct td_opts *opts;
+	const struct td_progress *progress;
 };
 
 static bool has_format(const struct creating *c)
@@ -33,6 +34,7 @@ static int create_leaf(const struct creating *c, bool force, struct td_err *ret_
 
 	if (!leaf->create)
 		return td_err_set(ret_err, -ENOTSUP, "%s: there is no file to create", c->spec->text);
+	tc.progress = c->progress;
 	tc.size = has_format(c) ? 0 : c->size; /* a format makes its file as long as it needs */
 	return leaf->create(&tc, ret_err);
 }
@@ -50,6 +52,7 @@ static int create_format(const struct creating *c, unsigned i, struct td_err *re
 	r = td_stack_open_from(&c->at, c->spec, c->drv, c->nr, i + 1, TD_OPEN_GROW, &tc.child, ret_err);
 	if (r < 0)
 		return r;
+	tc.progress = c->progress;
 	r = drv->create(&tc, ret_err);
 	r2 = td_image_close(tc.child);
 	if (r == 0 && r2 < 0)
@@ -112,7 +115,13 @@ static int create_run(struct creating *c, bool force, struct td_err *ret_err)
 int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts, bool force,
 		    struct td_err *ret_err)
 {
-	struct creating c = { .at = { .env = env }, .spec = spec, .size = size };
+	return td_image_create_told(env, spec, size, opts, force, NULL, ret_err);
+}
+
+int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts,
+			 bool force, const struct td_progress *progress, struct td_err *ret_err)
+{
+	struct creating c = { .at = { .env = env }, .spec = spec, .size = size, .progress = progress };
 	struct td_policy policy;
 	struct td_opts none = { 0 };
 	int r;

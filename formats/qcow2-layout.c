@@ -3,6 +3,7 @@
  * Where things go in a new image.  The driver's create writes what is computed here.
  *
  *	| header | refcount table ... | refcount block ... | L1 ... |
+ *	  and, where all is kept ready (preallocation),	    | L2 ... | guest clusters ... |
  *
  * Everything in the first clusters without a gap, so that the refcounts are a run of ones.
  */
@@ -72,37 +73,68 @@ static void size_refcounts(const struct qcow2_geom *g, uint64_t others, uint64_t
 	*ret_blocks = blocks;
 }
 
-int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err)
+/* Where each thing begins, l1 entries long; h is checked. */
+static void place(const struct qcow2_header *h, uint64_t l1, bool full, struct qcow2_layout *ret)
 {
 	struct qcow2_geom g;
-	uint64_t l1, l1_clusters, table, blocks;
-	int r;
+	uint64_t l1_clusters, l2 = 0, data = 0, table, blocks;
 
-	r = check_wish(h, ret_err);
-	if (r < 0)
-		return r;
 	qcow2_geom_of(h, &g);
-	l1 = TD_MAX(l1_entries(h->size, h->cluster_bits), 1u); /* an empty disk can grow */
-	if (h->size > INT64_MAX || l1 > QCOW2_MAX_L1_BYTES / 8)
-		return refuse_size(h->size, ret_err);
 	l1_clusters = td_div_up(l1 * 8, g.cluster_size);
-	size_refcounts(&g, 1 + l1_clusters, &table, &blocks);
-
+	if (full) {
+		data = td_div_up(h->size, g.cluster_size);
+		l2 = td_div_up(data, 1ull << g.l2_bits);
+	}
+	size_refcounts(&g, 1 + l1_clusters + l2 + data, &table, &blocks);
 	ret->reftable_off = g.cluster_size;
 	ret->refblock_off = ret->reftable_off + (table << g.cluster_bits);
 	ret->refblocks = blocks;
 	ret->l1_off = ret->refblock_off + (blocks << g.cluster_bits);
-	ret->end = ret->l1_off + (l1_clusters << g.cluster_bits);
+	ret->l2_off = ret->l1_off + (l1_clusters << g.cluster_bits);
+	ret->l2_tables = l2;
+	ret->data_off = ret->l2_off + (l2 << g.cluster_bits);
+	ret->data_len = data << g.cluster_bits;
+	ret->end = ret->data_off + ret->data_len;
+}
+
+static int lay_out(struct qcow2_header *h, bool full, struct qcow2_layout *ret, struct td_err *ret_err)
+{
+	struct qcow2_layout at;
+	uint64_t l1;
+	int r = check_wish(h, ret_err);
+
+	if (r < 0)
+		return r;
+	l1 = TD_MAX(l1_entries(h->size, h->cluster_bits), 1u); /* an empty disk can grow */
+	if (h->size > INT64_MAX || l1 > QCOW2_MAX_L1_BYTES / 8)
+		return refuse_size(h->size, ret_err);
+	place(h, l1, full, &at);
+	/* Small clusters with wide refcounts. */
+	if (at.refblock_off - at.reftable_off > QCOW2_MAX_REFTABLE_BYTES)
+		return td_err_set(
+			ret_err, -EFBIG,
+			"too large to be preallocated with these clusters: use a larger cluster_size");
+	*ret = at;
 
 	h->header_len = h->version == 2 ? QCOW2_HEADER_V2 : QCOW2_HEADER_KNOWN;
 	h->l1_size = (uint32_t)l1;
-	h->l1_off = ret->l1_off;
-	h->reftable_off = ret->reftable_off;
-	h->reftable_clusters = (uint32_t)table;
+	h->l1_off = at.l1_off;
+	h->reftable_off = at.reftable_off;
+	h->reftable_clusters = (uint32_t)((at.refblock_off - at.reftable_off) >> h->cluster_bits);
 	h->nr_snapshots = 0;
 	h->snapshots_off = 0;
 	h->crypt = 0;
 	if (h->compression != QCOW2_DEFLATE)
 		h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
 	return 0;
+}
+
+int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err)
+{
+	return lay_out(h, false, ret, ret_err);
+}
+
+int qcow2_layout_full(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err)
+{
+	return lay_out(h, true, ret, ret_err);
 }

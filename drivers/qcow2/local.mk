@@ -18,6 +18,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-overlap.c \
 	drivers/qcow2/qcow2-pack.c \
 	drivers/qcow2/qcow2-packed.c \
+	drivers/qcow2/qcow2-prealloc.c \
 	drivers/qcow2/qcow2-read.c \
 	drivers/qcow2/qcow2-reap.c \
 	drivers/qcow2/qcow2-refs.c \

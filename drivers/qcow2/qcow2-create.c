@@ -13,6 +13,7 @@ struct wish {
 	struct qcow2_geom g;
 	struct qcow2_layout at;
 	const char *backing_file, *backing_fmt;
+	enum qcow2_prealloc prealloc;
 };
 
 /* ---- options ---- */
@@ -75,12 +76,22 @@ static int read_backing(struct wish *w, struct td_err *ret_err)
 	return 0;
 }
 
-static int refuse_preallocation(struct wish *w, struct td_err *ret_err)
+static int read_preallocation(struct wish *w, struct td_err *ret_err)
 {
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
 	const char *v = td_opts_get(w->c->opts, "preallocation");
+	unsigned i = 0;
 
-	if (v && strcmp(v, "off") != 0)
-		return td_err_set(ret_err, -ENOTSUP, "preallocation=%s is not supported, only off", v);
+	while (v && i < TD_NELEMS(names) && strcmp(v, names[i]) != 0)
+		i++;
+	if (i == TD_NELEMS(names))
+		return td_err_set(ret_err, -EINVAL, "preallocation=%s: it is off, metadata, falloc or full",
+				  v);
+	/* It would hide all of it. */
+	if (i > 0 && w->backing_file)
+		return td_err_set(ret_err, -EINVAL, "preallocation=%s and a backing file exclude each other",
+				  v);
+	w->prealloc = (enum qcow2_prealloc)i;
 	return 0;
 }
 
@@ -100,7 +111,7 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 	if (r == 0)
 		r = read_backing(w, ret_err);
 	if (r == 0)
-		r = refuse_preallocation(w, ret_err);
+		r = read_preallocation(w, ret_err);
 	if (lazy)
 		w->h.compatible |= QCOW2_COMPAT_LAZY;
 	return r;
@@ -195,7 +206,9 @@ static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	if (r == 0)
 		r = write_refcounts(w, buf);
 	if (r == 0)
-		r = td_image_zero(child, w->at.l1_off, w->at.end - w->at.l1_off, 0);
+		r = td_image_zero(child, w->at.l1_off, w->at.l2_off - w->at.l1_off, 0);
+	if (r == 0 && w->prealloc != QCOW2_PREALLOC_OFF)
+		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, buf);
 	if (r == 0)
 		r = td_image_flush(child);
 	if (r == 0)
@@ -217,7 +230,8 @@ int qcow2_create(const struct td_create *c, struct td_err *ret_err)
 	w.h.size = td_align_up(c->size, QCOW2_SECTOR);
 	r = read_options(&w, ret_err);
 	if (r == 0)
-		r = qcow2_layout_new(&w.h, &w.at, ret_err);
+		r = w.prealloc == QCOW2_PREALLOC_OFF ? qcow2_layout_new(&w.h, &w.at, ret_err)
+						     : qcow2_layout_full(&w.h, &w.at, ret_err);
 	if (r < 0)
 		return td_err_prefix(ret_err, r, "%s", c->path);
 	qcow2_geom_of(&w.h, &w.g);

@@ -161,7 +161,7 @@ TD_CHECK int qcow2_frees_reserve(struct qcow2_frees *f, size_t nr);
 void qcow2_frees_add(struct qcow2_frees *f, uint64_t cluster, uint64_t nr); /* within what was reserved */
 void qcow2_frees_add_entry(struct qcow2_frees *f, const struct qcow2_geom *g,
 			   const struct qcow2_l2e *e); /* DATA, ZERO_ALLOC or PACKED: what it points at */
-void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from);    /* from is empty afterwards */
+void qcow2_frees_join(struct qcow2_frees *to, struct qcow2_frees *from); /* from is empty afterwards */
 
 /* ---- the driver's state ---- */
 
@@ -510,6 +510,19 @@ void qcow2_keep_table(struct qcow2 *q, struct qcow2_table *t, unsigned kind);
 TD_CO TD_CHECK int qcow2_adopt_look(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err);
 void qcow2_adopt_done(struct qcow2 *q);
+
+/* ---- qcow2-prealloc.c: while creating ---- */
+
+enum qcow2_prealloc {
+	QCOW2_PREALLOC_OFF,
+	QCOW2_PREALLOC_METADATA,
+	QCOW2_PREALLOC_FALLOC,
+	QCOW2_PREALLOC_FULL,
+};
+
+/* The part of a full layout from L1 on.  The first entries of L1 only: it was zeroed.  buf: a cluster. */
+TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
+				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint8_t *buf);
 
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-create.c ---- */
 

@@ -133,6 +133,11 @@ static inline void td_counter(struct td_counters *c, const char *name, uint64_t 
 	}
 }
 
+/* Who wants to know how far a long call is: `done` of `total`, in bytes; embedded in something of the caller's. */
+struct td_progress {
+	void (*fn)(const struct td_progress *p, uint64_t done, uint64_t total);
+};
+
 /* Making a new image. */
 struct td_create {
 	struct td_env *env;
@@ -140,7 +145,8 @@ struct td_create {
 	struct td_image *child; /* format: where to write, opened with TD_OPEN_GROW, empty */
 	uint64_t size;          /* virtual bytes */
 	struct td_opts *opts;
-	bool force; /* leaf: overwrite what is there */
+	bool force;                         /* leaf: overwrite what is there */
+	const struct td_progress *progress; /* while zeros are written; may be NULL */
 };
 
 #define TD_LEAF       0x01u /* has a file, no child */
@@ -267,6 +273,11 @@ TD_CO TD_CHECK int td_image_close(struct td_image *im);
 /* Make a new image (not open afterwards).  opts: the create options of the format; unknown ones are refused. */
 TD_CO TD_CHECK int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size,
 				   struct td_opts *opts, bool force, struct td_err *ret_err);
+
+/* The same, telling of the zeros that preallocation writes. */
+TD_CO TD_CHECK int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size,
+					struct td_opts *opts, bool force, const struct td_progress *progress,
+					struct td_err *ret_err);
 
 /* Read iov->len bytes, through the chain. */
 TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov,

@@ -252,19 +252,22 @@ TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t 
 
 struct qcow2_layout {
 	uint64_t reftable_off, refblock_off, l1_off;
-	uint64_t refblocks; /* from refblock_off on; small clusters with a large L1 need several */
-	uint64_t end;       /* bytes of the file at first; every cluster below has refcount 1 */
+	uint64_t refblocks;          /* from refblock_off on; small clusters with a large L1 need several */
+	uint64_t l2_off, l2_tables;  /* full: all L2 tables, one behind the other */
+	uint64_t data_off, data_len; /* full: all guest clusters, in order */
+	uint64_t end;                /* bytes of the file at first; every cluster below has refcount 1 */
 };
 
 /*
  * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order,
  * compression and feature bits are set; everything else follows (the backing name is the caller's).  The
  * incompatible bit for the compression type is set here.  Layout: header | refcount table | refcount blocks |
- * L1.
+ * L1; and, in a full one, | L2 tables | guest clusters.
  *
- * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do.  -EINVAL: a
- * value out of its range, or one that version 2 does not have.
+ * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do; or, full, for the
+ * refcount table's.  -EINVAL: a value out of its range, or one that version 2 does not have.
  */
 TD_CHECK int qcow2_layout_new(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err);
+TD_CHECK int qcow2_layout_full(struct qcow2_header *h, struct qcow2_layout *ret, struct td_err *ret_err);
 
 #endif

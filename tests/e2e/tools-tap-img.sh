@@ -61,6 +61,9 @@ done <<'END'
 64M compat=1.1,lazy_refcounts=off,refcount_bits=16
 64M compression_type=zlib
 64M preallocation=off
+64M preallocation=metadata
+64M preallocation=falloc
+64M preallocation=full
 END
 say "$n kinds of images created"
 if tap-img create -o compression_type=zstd qcow2:z.qcow2 1M 2>err; then
@@ -128,7 +131,7 @@ refused 'compat' -o compat=2.0 qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,lazy_refcounts=on qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,refcount_bits=8 qcow2:new.qcow2 1M
 refused 'compression_type' -o compression_type=lzo qcow2:new.qcow2 1M
-refused 'preallocation' -o preallocation=full qcow2:new.qcow2 1M
+refused 'preallocation' -o preallocation=some qcow2:new.qcow2 1M
 refused 'frobnicate' -o frobnicate=1 qcow2:new.qcow2 1M
 refused 'cluster_size' -o cluster_size=4K -o cluster_size=8K qcow2:new.qcow2 1M
 refused 'No such file|nodir' qcow2:nodir/new.qcow2 1M

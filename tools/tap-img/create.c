@@ -10,13 +10,14 @@
 #include "env.h"
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
+#include "tools/common/progress.h"
 #include "verbs.h"
 
 struct create_args {
 	struct cli_common common;
 	const char *format, *backing, *backing_format, *output;
 	struct cli_list options;
-	bool force;
+	bool force, progress;
 };
 
 struct create_job {
@@ -25,6 +26,8 @@ struct create_job {
 	struct td_opts opts;
 	uint64_t size;
 	bool has_size, force;
+	struct progress bar;
+	struct td_progress told;
 	struct td_err *err;
 };
 
@@ -93,6 +96,14 @@ static int look_at_backing(struct create_job *job)
 	return td_image_close(im);
 }
 
+static void show(const struct td_progress *p, uint64_t done, uint64_t total)
+{
+	struct create_job *job = td_container_of(p, struct create_job, told);
+
+	progress_total(&job->bar, total);
+	progress_add(&job->bar, done - job->bar.done);
+}
+
 static int create_co(void *arg)
 {
 	struct create_job *job = arg;
@@ -106,7 +117,8 @@ static int create_co(void *arg)
 	if (!job->has_size)
 		return td_err_set(job->err, -EINVAL,
 				  "say the size (64M, 10G, ...); only with -b it may be left out");
-	return td_image_create(&job->env.env, job->spec, job->size, &job->opts, job->force, job->err);
+	return td_image_create_told(&job->env.env, job->spec, job->size, &job->opts, job->force, &job->told,
+				    job->err);
 }
 
 /* ---- the verb ---- */
@@ -118,8 +130,12 @@ static int create(struct create_job *job, const struct create_args *args, struct
 	r = gather_options(args, &job->opts, ret_err);
 	if (r == 0)
 		r = img_env_open(&job->env, ret_err);
-	if (r == 0)
+	if (r == 0) {
+		progress_begin(&job->bar, job->env.env.loop, args->progress ? PROGRESS_ASKED : PROGRESS_AUTO,
+			       0);
 		r = img_env_call(&job->env, create_co, job);
+		progress_end(&job->bar, r == 0);
+	}
 	img_env_close(&job->env);
 	return r;
 }
@@ -127,7 +143,7 @@ static int create(struct create_job *job, const struct create_args *args, struct
 static int create_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
 {
 	const struct create_args *args = arg;
-	struct create_job job = { .force = args->force, .err = ret_err };
+	struct create_job job = { .force = args->force, .told = { .fn = show }, .err = ret_err };
 	bool json = false;
 	int r;
 
@@ -161,13 +177,15 @@ static const struct cli_opt create_opts[] = {
 	{ 'F', "backing-format", CLI_TEXT, offsetof(struct create_args, backing_format), "FMT",
 	  "the backing file's format; has to be given" },
 	{ 0, "force", CLI_FLAG, offsetof(struct create_args, force), NULL, "overwrite what is there" },
+	{ 'p', "progress", CLI_FLAG, offsetof(struct create_args, progress), NULL,
+	  "show how far it is while zeros are written, not only on a terminal" },
 	{ 0, "output", CLI_TEXT, offsetof(struct create_args, output), "json|human",
 	  "what to print (default human)" },
 };
 
 const struct cli_cmd create_cmd = {
 	.name = "create",
-	.synopsis = "[-f FMT] [-o NAME=VALUE,...] [-b FILE -F FMT] [--force] SPEC|FILE [SIZE]",
+	.synopsis = "[-f FMT] [-o NAME=VALUE,...] [-b FILE -F FMT] [--force] [-p] SPEC|FILE [SIZE]",
 	.summary = "make a new, empty image",
 	.opts = create_opts,
 	.nr_opts = TD_NELEMS(create_opts),
