@@ -183,12 +183,12 @@ static void opening_done(struct opening *op)
 	free(op->seen);
 }
 
-static int no_base(const struct opening *op, const struct td_image *top, struct td_err *ret_err)
+static int no_base(const struct opening *op, const struct td_spec *spec, struct td_err *ret_err)
 {
 	if (!op->base_path)
-		return td_err_set(ret_err, -ENOENT, "%s: it has no backing image", top->name);
+		return td_err_set(ret_err, -ENOENT, "%s: it has no backing image", spec->text);
 	return td_err_set(ret_err, -ENOENT, "%s: it is not in the chain of backing images of %s",
-			  op->base_path, top->name);
+			  op->base_path, spec->text);
 }
 
 static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, struct td_image **ret_im,
@@ -207,7 +207,7 @@ static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, st
 	for (struct td_image *im = top; r == 0 && im && !(flags & TD_OPEN_NO_CHAIN); im = im->child)
 		r = chain_open(op, im, flags, ret_err);
 	if (r == 0 && op->wants_base && !op->base)
-		r = no_base(op, top, ret_err);
+		r = no_base(op, spec, ret_err);
 	if (r < 0) {
 		if (top)
 			td_ignore(td_image_close(top)); /* the first error is the one to tell */

@@ -39,6 +39,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/info.c \
 	tools/tap-img/main.c \
 	tools/tap-img/map.c \
+	tools/tap-img/meet.c tools/tap-img/meet.h \
 	tools/tap-img/rebase.c \
 	tools/tap-img/resize.c \
 	tools/tap-img/verbs.h \

@@ -60,6 +60,18 @@ for i in $(seq "$CHAINS"); do
 	rm -r chain other
 done
 
+# ---- what both chains read from the same file is not even looked at ----
+random_file base 3145728 6 # whole clusters
+qemu-img create -q -f qcow2 -b base -F raw mid.qcow2 4M
+qemu-io -c 'write -q -P 1 1M 100k' mid.qcow2
+qemu-img create -q -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2 4M
+qemu-io -c 'write -q -P 2 1000k 200k' top.qcow2 # over all that is in mid.qcow2
+seen=$(view top.qcow2)
+for to in "base raw" "mid.qcow2 qcow2"; do # out of the chain, and into it again
+	tap-img rebase -b "${to% *}" -F "${to#* }" "fault(read-every=1)/qcow2:$T/top.qcow2"
+	[ "$(backing top.qcow2) $(view top.qcow2)" = "$to $seen" ] || fail "rebase to $to"
+done
+
 # ---- the name alone ----
 random_file base 1000000 7
 random_file same 1000000 7

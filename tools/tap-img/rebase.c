@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "env.h"
+#include "meet.h"
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
@@ -27,9 +28,10 @@ struct rebase_job {
 	struct img_env env;
 	struct td_spec *spec;
 	const struct rebase_args *args;
-	struct td_image *top, *layer, *below; /* below: through which it will be read; NULL: nothing */
-	const char *path, *format;            /* as they will be recorded */
-	uint64_t unit;                        /* bytes that the overlay holds as a whole */
+	struct td_image *top, *layer, *below;      /* below: through which it will be read; NULL: nothing */
+	struct td_image *meet_before, *meet_after; /* from where on the chains are the same; NULL: nowhere */
+	const char *path, *format;                 /* as they will be recorded */
+	uint64_t unit;                             /* bytes that the overlay holds as a whole */
 	struct walk walk;
 	uint64_t copied;
 	struct td_err *err;
@@ -50,7 +52,7 @@ static int extent_below(struct rebase_job *job, uint64_t off, uint64_t len, stru
 /* Neither chain has anything for *ret bytes. */
 static int zero_in_both(struct rebase_job *job, uint64_t off, uint64_t len, uint64_t *ret)
 {
-	struct td_extent before, after;
+	struct td_extent before = { 0 }, after = { 0 };
 	int r = td_chain_extent(job->layer, off, len, &before);
 
 	if (r == 0)
@@ -63,22 +65,53 @@ static int zero_in_both(struct rebase_job *job, uint64_t off, uint64_t len, uint
 	return 0;
 }
 
+/* No layer of im's chain above `meet` has a word to say for *ret bytes. */
+static int silent_above(struct td_image *im, const struct td_image *meet, uint64_t off, uint64_t len,
+			uint64_t *ret)
+{
+	struct td_extent e = { 0 };
+	int r = 0;
+
+	*ret = 0;
+	if (off < im->size)
+		r = td_image_extent_above(im, meet, off, TD_MIN(len, im->size - off), &e);
+	if (r == 0 && e.kind == TD_EXTENT_BACKING)
+		*ret = e.len;
+	return r;
+}
+
+/* Both chains read the same file there: nothing has to be compared. */
+static int same_file(struct rebase_job *job, uint64_t off, uint64_t len, uint64_t *ret)
+{
+	uint64_t before = 0, after = 0;
+	int r = 0;
+
+	if (job->meet_before)
+		r = silent_above(job->layer->backing, job->meet_before, off, len, &before);
+	if (r == 0 && before > 0)
+		r = silent_above(job->below, job->meet_after, off, before, &after);
+	*ret = after;
+	return r;
+}
+
 static int rebase_look(void *arg, struct walk_piece *p)
 {
 	struct rebase_job *job = arg;
-	uint64_t zeros = 0;
-	struct td_extent e;
+	uint64_t same = 0;
+	struct td_extent e = { 0 };
 	int r = td_image_extent_above(job->top, job->layer->backing, p->off, p->len, &e);
 
 	if (r == 0 && !e.held)
-		r = zero_in_both(job, p->off, e.len, &zeros);
+		r = same_file(job, p->off, e.len, &same);
+	if (r == 0 && !e.held && same == 0)
+		r = zero_in_both(job, p->off, e.len, &same);
 	if (r < 0)
 		return td_err_set(job->err, r, "%s: cannot tell what is at %" PRIu64 ": %s", job->top->name,
 				  p->off, strerror(-r));
-	if (zeros < e.len) /* the next piece begins with a unit */
-		zeros = td_align_down(zeros, job->unit);
-	p->what = !e.held && zeros == 0;
-	p->len = e.held ? e.len : zeros > 0 ? zeros : TD_MIN(e.len, (uint64_t)WALK_PIECE);
+	if (same < e.len) /* the next piece begins with a unit */
+		same = td_align_down(same, job->unit);
+	p->what = !e.held && same == 0;
+	p->len = e.held ? e.len : same > 0 ? same : TD_MIN(e.len, (uint64_t)WALK_PIECE);
 	return 0;
 }
 
@@ -160,6 +193,7 @@ static int copy_all(struct rebase_job *job)
 	struct walk *w = &job->walk;
 	int r;
 
+	chains_meet(job->layer->backing, job->below, &job->meet_before, &job->meet_after);
 	job->unit = TD_MIN(TD_MAX(job->layer->limits.cluster_size, 512u), WALK_PIECE);
 	w->arg = job;
 	w->size = job->top->size;
