@@ -204,6 +204,17 @@ summary()
 	return $failed
 }
 
+# Each part is a process group of its own, with all that it has started.
+stop_parts()
+{
+	local pid
+	trap '' INT TERM
+	for pid in $(jobs -p); do
+		kill -TERM -- "-$pid" 2>/dev/null || true
+	done
+	wait
+}
+
 main()
 {
 	local name parts=("$@")
@@ -213,8 +224,9 @@ main()
 	done
 	mkdir -p "$logs"
 	rm -f "$logs"/*.end
-	trap 'kill $(jobs -p) 2>/dev/null; summary "${parts[@]}"; exit 130' INT TERM
+	trap 'stop_parts; summary "${parts[@]}"; exit 130' INT TERM
 	echo "torture: ${parts[*]}; $jobs at a time; again: make torture PARTS='${parts[*]}' TEST_SEED=$seed"
+	set -m
 	for name in "${parts[@]}"; do
 		while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 			wait -n || true
