@@ -3,6 +3,7 @@
  * What `info` and `stats` say.  The fields are documented in blktap-control(7).
  */
 #include "control.h"
+#include <blktap/co.h>
 #include <config.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -254,11 +255,15 @@ static json_t *process_json(int *r)
 {
 	json_t *o = json_object();
 	struct rusage u = { 0 };
+	size_t stack;
 
 	getrusage(RUSAGE_SELF, &u);
 	put(o, "user_ns", number(ns_of(u.ru_utime)), r);
 	put(o, "system_ns", number(ns_of(u.ru_stime)), r);
 	put(o, "rss", number(resident()), r);
+	put(o, "buffers", number(td_buf_cached()), r);
+	put(o, "stacks", number(td_co_stacks(&stack)), r);
+	put(o, "stack_size", number(stack), r);
 	return o;
 }
 

@@ -118,3 +118,8 @@ void td_buf_free(void *buf, size_t len)
 	cache->head[cls] = b;
 	cache->bytes += len;
 }
+
+size_t td_buf_cached(void)
+{
+	return buf_cache ? buf_cache->bytes : 0;
+}

@@ -179,6 +179,7 @@ static struct qcow2_slice *evict(struct qcow2_cache *c)
 		if (!s)
 			return NULL;
 		if (!s->used && !s->dirty && s->pins == 0) {
+			c->evictions++;
 			unhash(c, s);
 			return s;
 		}
@@ -238,6 +239,7 @@ static int load(struct qcow2_cache *c, struct qcow2_slice *s, uint64_t host_off,
 {
 	int r;
 
+	c->misses++;
 	insert(c, s, host_off);
 	s->pins++;
 	r = td_image_pread(c->q->child, host_off, s->data, c->slice_size, TD_EXACT);
@@ -266,6 +268,7 @@ int qcow2_cache_get(struct qcow2_cache *c, uint64_t host_off, struct qcow2_slice
 		if (s && s->loading)
 			return wait_for(c, s, ret);
 		if (s) {
+			c->hits++;
 			s->used = true;
 			*ret = s;
 			return 0;
@@ -285,6 +288,7 @@ struct qcow2_slice *qcow2_cache_peek(struct qcow2_cache *c, uint64_t host_off)
 
 	if (!s || s->loading)
 		return NULL;
+	c->hits++;
 	s->used = true;
 	return s;
 }

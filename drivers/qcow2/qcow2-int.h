@@ -68,6 +68,7 @@ struct qcow2_cache {
 	struct qcow2_slice_list clock, dirty, unused;
 	void *chunks; /* memory of the slices; grows with use, given back at close */
 	struct td_keep_area kept;
+	uint64_t hits, misses, evictions;
 };
 
 TD_CHECK int qcow2_cache_init(struct qcow2_cache *c, struct qcow2 *q, uint64_t bytes, qcow2_clean_fn *clean,
@@ -459,6 +460,7 @@ struct qcow2_codec *qcow2_codec_mine(void);
 TD_CO TD_CHECK int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
 				     const struct td_iov *iov);
 void qcow2_packed_done(struct qcow2 *q);
+void qcow2_packed_counters(const struct qcow2 *q, struct td_counters *ret);
 
 /* Something else is going to be written there. */
 void qcow2_packed_forget(struct qcow2 *q, uint64_t host_off, uint64_t len);

@@ -29,6 +29,7 @@ struct kept {
 struct qcow2_packed {
 	unsigned nr;
 	uint64_t clock;
+	uint64_t hits, misses;
 	struct kept kept[KEEP_MAX];
 };
 
@@ -158,8 +159,11 @@ int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_ex
 		q->packed->nr = (unsigned)TD_MAX(2u, TD_MIN(KEEP_MAX, KEEP_BYTES >> q->g.cluster_bits));
 	}
 	k = lookup(q->packed, e);
-	if (k)
+	if (k) {
+		q->packed->hits++;
 		return read_kept(q, guest_off, k, iov);
+	}
+	q->packed->misses++;
 	k = take_place(q, q->packed);
 	if (!k)
 		return read_once(q, guest_off, e, iov);
@@ -179,6 +183,21 @@ void qcow2_packed_forget(struct qcow2 *q, uint64_t host_off, uint64_t len)
 		k->valid = false;
 		k->stale = true;
 	}
+}
+
+void qcow2_packed_counters(const struct qcow2 *q, struct td_counters *ret)
+{
+	const struct qcow2_packed *p = q->packed;
+	uint64_t bytes = 0;
+
+	if (!p)
+		return;
+	for (unsigned i = 0; i < p->nr; i++)
+		bytes += p->kept[i].data ? q->g.cluster_size : 0;
+	td_counter(ret, "inflated_hits", p->hits);
+	td_counter(ret, "inflated_misses", p->misses);
+	td_counter(ret, "inflated_bytes", bytes);
+	td_counter(ret, "inflated_limit", p->nr * q->g.cluster_size);
 }
 
 void qcow2_packed_done(struct qcow2 *q)

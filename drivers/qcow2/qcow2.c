@@ -309,10 +309,32 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 	return r;
 }
 
+struct cache_names {
+	const char *hits, *misses, *evictions, *bytes, *dirty, *limit;
+};
+
+static void cache_counters(const struct qcow2_cache *c, const struct cache_names *n, struct td_counters *ret)
+{
+	td_counter(ret, n->hits, c->hits);
+	td_counter(ret, n->misses, c->misses);
+	td_counter(ret, n->evictions, c->evictions);
+	td_counter(ret, n->bytes, (uint64_t)c->nr * c->slice_size);
+	td_counter(ret, n->dirty, (uint64_t)c->nr_dirty * c->slice_size);
+	td_counter(ret, n->limit, (uint64_t)c->limit * c->slice_size);
+}
+
 static void qcow2_counters(const struct td_image *im, struct td_counters *ret)
 {
+	static const struct cache_names l2 = { "l2_hits",  "l2_misses", "l2_evictions",
+					       "l2_bytes", "l2_dirty",  "l2_limit" };
+	static const struct cache_names refs = { "refcount_hits",  "refcount_misses", "refcount_evictions",
+						 "refcount_bytes", "refcount_dirty",  "refcount_limit" };
 	const struct qcow2 *q = im->state;
 
+	cache_counters(&q->l2, &l2, ret);
+	cache_counters(&q->refs, &refs, ret);
+	qcow2_packed_counters(q, ret);
+	td_counter(ret, "tables_bytes", q->l1.bytes + q->reftable.bytes);
 	td_counter(ret, "kept", td_keep_holds(q->keep));
 }
 

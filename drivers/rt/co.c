@@ -274,6 +274,12 @@ bool td_co_any_ready(void)
 	return !STAILQ_EMPTY(&this_thread()->ready);
 }
 
+unsigned td_co_stacks(size_t *ret_bytes)
+{
+	*ret_bytes = MAP_SIZE;
+	return co_thread.count + co_thread.nr_pooled;
+}
+
 unsigned td_co_count(void)
 {
 	return co_thread.count;

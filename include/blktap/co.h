@@ -50,6 +50,9 @@ bool td_co_any_ready(void);
 /* How many of this thread exist (running, ready or asleep). */
 unsigned td_co_count(void);
 
+/* Stacks of this thread, in use and pooled; memory of one, which is taken from the system as far as it was used. */
+unsigned td_co_stacks(size_t *ret_bytes);
+
 /* Give this thread's pooled stacks back; there must be no coroutine left.  At the end of a thread. */
 void td_co_thread_done(void);
 

@@ -394,5 +394,6 @@ const char *td_magic_name(const void *head, size_t head_len, const void *tail, s
 /* Aligned memory for data: from a small per-thread cache of power-of-two sizes.  NULL: no memory. */
 void *td_buf_alloc(size_t len);
 void td_buf_free(void *buf, size_t len);
+size_t td_buf_cached(void); /* bytes that this thread's cache keeps, unused */
 
 #endif

@@ -83,9 +83,42 @@ check("no read", n.call(READ, 8 << 20, 65536) == 5)
 done("set", "fault", "read-every=0")
 check("well again", n.call(FLUSH) == 0)
 check("with what was written", n.read(8 << 20, 65536)[1] == b"x" * 65536)
+
+# ---- what is counted ----
+q = stats("qcow2")
+check(f"the tables were found in memory: {q}", q["l2_hits"] > 0 and q["refcount_misses"] > 0)
+check(f"and fit: {q}", 0 < q["l2_bytes"] <= q["l2_limit"] and q["tables_bytes"] > 0)
+check(f"nothing is compressed: {q}", "inflated_hits" not in q)
+s = json.loads(tap_ctl("stats").stdout)
+w = s["vbd"]["write"]
+times = [w[f"{k}_ns"] for k in ("p50", "p90", "p99", "p99_9", "max")]
+check(f"times: {w}", times == sorted(times) and 0 < w["mean_ns"] <= w["max_ns"] and w["p50_ns"] > 0)
+check(f"buckets: {w}", sum(n for _, n in w["buckets"]) == w["requests"])
+check(f"in order: {w}", w["buckets"] == sorted(w["buckets"]) and w["buckets"][-1][0] >= w["max_ns"])
+most = sum(t * n for t, n in w["buckets"])
+check(f"the mean of the buckets: {w}", w["total_ns"] <= most <= w["total_ns"] * 33 // 32 + 1)
+check("nobody has trimmed", s["vbd"]["trim"]["buckets"] == [] and s["vbd"]["trim"]["p99_ns"] == 0)
+p = s["process"]
+check(f"memory: {p}", p["stacks"] > 0 and p["stack_size"] >= 65536 and p["rss"] > 1 << 20)
 PY
 stop_tapdisk
 qemu-img check -q "$T/a" || fail "$(qemu-img check "$T/a")"
+
+# Compressed clusters that are read twice are inflated once.
+qemu-img convert -c -O qcow2 "$T/a" "$T/c"
+start_tapdisk --nbd "unix:$T/s" "qcow2:$T/c"
+python3 - "$TAPDISK_PID" "$T" <<PY
+import json, subprocess, sys
+sys.path.insert(0, "$srcdir/tests/e2e")
+from nbdlib import *
+
+n = Conn(f"{sys.argv[2]}/s").start()
+for i in range(16):
+    n.read((8 << 20) + i * 4096, 4096)
+s = json.loads(subprocess.check_output(["tap-ctl", "stats", "-p", sys.argv[1]]))["images"][0]["counters"]
+check(f"inflated: {s}", (s["inflated_hits"], s["inflated_misses"]) == (15, 1))
+PY
+stop_tapdisk
 
 # One that has none says how it is opened with one.
 start_tapdisk --nbd "unix:$T/s" "qcow2:$T/a"
