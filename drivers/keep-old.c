@@ -183,6 +183,15 @@ int td_keep_find(struct td_image *im, const struct td_keep_tag *tag, struct td_k
 	return r;
 }
 
+void td_keep_old_spoil(const struct td_keep_old *o)
+{
+	const uint64_t none = 0;
+
+	/* tmpfs: it cannot fail but for a file that is no good anyway. */
+	if (pwrite(o->fd, &none, sizeof(none), offsetof(struct keep_head, sum)) < 0)
+		(void)ftruncate(o->fd, 0);
+}
+
 void td_keep_old_free(struct td_keep_old *o, bool remove)
 {
 	if (!o)

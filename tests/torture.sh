@@ -139,15 +139,17 @@ part_tools()
 # A build of its own: kept, so that the next run has it.
 part_sanitizers()
 {
-	local dir=$PWD/torture-asan t tests n=0
+	local dir=$PWD/torture-asan t tests n=0 top cc
+	top=$(cd "$srcdir" && pwd)
+	cc=$(sed -n 's/^CC = //p' Makefile)
 	mkdir -p "$dir"
-	[ -e "$dir/Makefile" ] ||
-		(cd "$dir" && "$(cd - >/dev/null && cd "$srcdir" && pwd)/configure" -q --enable-sanitizers)
+	[ -e "$dir/Makefile" ] || (cd "$dir" && "$top/configure" -q --enable-sanitizers CC="$cc")
+	make -s -C "$dir" config.status Makefile >/dev/null # what it says on the way is no name of a test
 	tests=$(make -s --no-print-directory -C "$dir" print-sanitizer-tests)
 	# shellcheck disable=SC2086 # words
 	make -s -C "$dir" -j "$cpus" $tests 2>&1 | tail -20
 	cd "$dir"
-	srcdir=$(sed -n 's/^srcdir = //p' Makefile)
+	srcdir=$top
 	for t in $tests; do
 		local status=0
 		echo "$t"

@@ -361,6 +361,8 @@ int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err)
 	r = with_buffers(q, &a);
 	if (r == 0)
 		r = write_all(&a);
+	if (r < 0 && q->im->frozen) /* a barrier failed: the next would succeed and prove nothing */
+		td_keep_old_spoil(q->old);
 	if (r == -ESTALE)
 		adopt_error(q, r, ret_err);
 	else if (r < 0)

@@ -135,6 +135,9 @@ TD_CHECK int td_keep_find(struct td_image *im, const struct td_keep_tag *tag, st
 /* Let go of it.  remove: it is done with.  NULL is fine. */
 void td_keep_old_free(struct td_keep_old *o, bool remove);
 
+/* The data that it names may be lost: whoever finds it next is told that it is no good. */
+void td_keep_old_spoil(const struct td_keep_old *o);
+
 const char *td_keep_old_path(const struct td_keep_old *o);
 
 /* How many units a kind has, and their size in bytes. */

@@ -41,6 +41,10 @@ const struct variant variants[] = {
 	  .open = "l2-cache=4K,refcount-cache=4K",
 	  .sectors = 512,
 	  .from_qemu = true },
+	{ .name = "preallocated",
+	  .create = "cluster_size=4K,preallocation=metadata",
+	  .open = "",
+	  .sectors = 512 },
 	{ .name = "page cache", .create = "cluster_size=4K", .open = "direct=off", .sectors = 512 },
 };
 

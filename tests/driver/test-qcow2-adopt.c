@@ -220,6 +220,21 @@ static void what_was_answered_is_there(void **state)
 	assert_sound(x->image);
 }
 
+/* A second try would be told that all is well: by whoever had dropped it. */
+static void after_a_failed_flush_it_is_not_adopted(void **state)
+{
+	struct fixture *x = *state;
+	struct td_image *im;
+
+	assert_int_equal(test_open(&x->t, &im, 0, "qcow2/fault(flush-every=1,once=on)/aio:%s", x->image),
+			 -EIO);
+	assert_non_null(strstr(x->t.err.msg, x->keep));
+	assert_refused(x, -EUCLEAN);
+	assert_int_equal(try_open(x, 0, "adopt=off"), 0);
+	assert_gone(x);
+	assert_sound(x->image);
+}
+
 static void killed_again_and_again(void **state)
 {
 	struct fixture *x = *state;
@@ -520,6 +535,7 @@ int main(void)
 #define ADOPT_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		ADOPT_TEST(what_was_answered_is_there),
+		ADOPT_TEST(after_a_failed_flush_it_is_not_adopted),
 		ADOPT_TEST(killed_again_and_again),
 		ADOPT_TEST(two_images_do_not_meet),
 		ADOPT_TEST(an_image_that_was_moved_is_the_same),
