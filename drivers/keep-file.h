@@ -10,7 +10,7 @@
 #include <blktap/keep.h>
 
 #define KEEP_MAGIC    0x70656b7061746c62ull
-#define KEEP_VERSION  1u
+#define KEEP_VERSION  2u
 #define KEEP_PAGE     4096u
 #define KEEP_HEAD     (2 * KEEP_PAGE) /* the head, and behind it the list of areas */
 #define KEEP_AREA_MAX (1ull << 40)    /* bytes that an area may span; most of it is never touched */
@@ -27,7 +27,8 @@ struct keep_head {
 	struct keep_id id;
 	struct td_keep_tag tag;
 	uint64_t pid;
-	uint64_t sum; /* of all above */
+	char image[TD_KEEP_IMAGE_MAX]; /* its file's path, as it was opened or as much of it; for people */
+	uint64_t sum;                  /* of all above */
 };
 
 /* Changed while the file is in use: of the two of a kind, `which` counts; `used` grows. */
@@ -51,6 +52,9 @@ static inline size_t keep_stride(unsigned sectors)
 
 uint64_t keep_head_sum(const struct keep_head *h);
 void keep_boot_id(char boot[40]);
+
+/* Which file is this?  -ENOTSUP: neither a regular one nor a block device. */
+TD_CHECK int keep_identify(const char *path, struct keep_id *ret);
 
 /*
  * The path of the image's file, and the image's id.  *ret_path NULL: it has none.  The caller frees it.

@@ -228,6 +228,46 @@ int td_keep_forget(struct td_image *im, struct td_err *ret_err)
 	return r;
 }
 
+/* ---- one of an image that is not known ---- */
+
+/*
+ * Another start of the machine, or another file in the image's place: as judge() has it.  An image that is not where
+ * it was may have been moved, or its disk unmounted.
+ */
+static bool is_useless(const struct keep_head *h)
+{
+	struct keep_id now;
+	char boot[40];
+
+	keep_boot_id(boot);
+	if (memcmp(boot, h->boot, sizeof(boot)) != 0)
+		return true;
+	return keep_identify(h->image, &now) == 0 && now.dev == h->id.dev && now.ino == h->id.ino &&
+	       (now.born_s != h->id.born_s || now.born_ns != h->id.born_ns);
+}
+
+int td_keep_look(const char *file, struct td_keep_about *ret, int *ret_fd)
+{
+	struct td_keep_old o = { 0 };
+	struct keep_head h;
+	int r = keep_open(file, true, &o.fd);
+
+	if (r < 0)
+		return r;
+	r = read_at(&o, 0, &h, sizeof(h));
+	if (r == 0 && (h.magic != KEEP_MAGIC || h.version != KEEP_VERSION || h.size != sizeof(h) ||
+		       h.sum != keep_head_sum(&h)))
+		r = -EUCLEAN;
+	if (r < 0) {
+		(void)close(o.fd);
+		return r;
+	}
+	*ret = (struct td_keep_about){ .pid = (int)h.pid, .useless = is_useless(&h) };
+	memcpy(ret->image, h.image, sizeof(ret->image) - 1);
+	*ret_fd = o.fd;
+	return 0;
+}
+
 /* ---- looking into it ---- */
 
 const char *td_keep_old_path(const struct td_keep_old *o)

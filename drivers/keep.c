@@ -53,7 +53,15 @@ void keep_boot_id(char boot[40])
 	(void)close(fd);
 }
 
-static int identify(const char *path, struct keep_id *ret)
+/* The node that is in the file. */
+static const struct td_image *keep_leaf(const struct td_image *im)
+{
+	while (im->child)
+		im = im->child;
+	return im;
+}
+
+int keep_identify(const char *path, struct keep_id *ret)
 {
 	struct statx st;
 
@@ -75,14 +83,12 @@ static int identify(const char *path, struct keep_id *ret)
 
 int keep_where(const struct td_image *im, char **ret_path, struct keep_id *ret_id)
 {
-	const struct td_image *leaf = im;
+	const struct td_image *leaf = keep_leaf(im);
 	struct keep_id id = { 0 };
 	char *path;
 
 	*ret_path = NULL;
-	while (leaf->child)
-		leaf = leaf->child;
-	if (!im->env->keep_dir || leaf->drv != &td_aio || identify(leaf->path, &id) < 0)
+	if (!im->env->keep_dir || leaf->drv != &td_aio || keep_identify(leaf->path, &id) < 0)
 		return 0;
 	if (asprintf(&path, "%s/keep%llx.%llx", im->env->keep_dir, (unsigned long long)id.dev,
 		     (unsigned long long)id.ino) < 0)
@@ -154,6 +160,7 @@ static int write_head(const struct td_keep *k, const struct keep_id *id, const s
 	h.id = *id;
 	h.tag = *tag;
 	h.pid = (uint64_t)getpid();
+	(void)snprintf(h.image, sizeof(h.image), "%s", keep_leaf(k->im)->path);
 	keep_boot_id(h.boot);
 	h.sum = keep_head_sum(&h);
 	n = pwrite(k->fd, &h, sizeof(h), 0);

@@ -14,6 +14,12 @@ bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/check.c \
 	tools/tap-ctl/create.c \
 	tools/tap-ctl/destroy.c \
+	tools/tap-ctl/gc-attach.c \
+	tools/tap-ctl/gc-daemons.c \
+	tools/tap-ctl/gc-mounts.c \
+	tools/tap-ctl/gc-report.c \
+	tools/tap-ctl/gc-run-dir.c \
+	tools/tap-ctl/gc.c tools/tap-ctl/gc.h \
 	tools/tap-ctl/list.c \
 	tools/tap-ctl/main.c \
 	tools/tap-ctl/minor.c tools/tap-ctl/minor.h \
@@ -27,7 +33,8 @@ bin_tap_ctl_SOURCES = \
 	tools/tap-ctl/steps.c tools/tap-ctl/steps.h \
 	tools/tap-ctl/taps.c tools/tap-ctl/taps.h \
 	tools/tap-ctl/verbs.c tools/tap-ctl/verbs.h
-bin_tap_ctl_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+bin_tap_ctl_LDADD = tools/libtoolcommon.a xen/libxs.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) \
+	$(XEN_LIBS) $(DRIVER_SYSLIBS)
 
 bin_PROGRAMS += bin/tap-img
 bin_tap_img_SOURCES = \

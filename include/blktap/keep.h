@@ -140,6 +140,20 @@ void td_keep_old_spoil(const struct td_keep_old *o);
 
 const char *td_keep_old_path(const struct td_keep_old *o);
 
+/* For whoever looks at files of unknown images. */
+#define TD_KEEP_IMAGE_MAX 1024
+
+struct td_keep_about {
+	char image[TD_KEEP_IMAGE_MAX]; /* where the image was */
+	int pid;                       /* of the process that was killed */
+	bool useless;                  /* nobody can adopt it any more */
+};
+
+/*
+ * What is in this file?  It stays locked until *ret_fd is closed.  -EBUSY: a process has it; -EUCLEAN: not one of ours.
+ */
+TD_CHECK int td_keep_look(const char *file, struct td_keep_about *ret, int *ret_fd);
+
 /* How many units a kind has, and their size in bytes. */
 uint64_t td_keep_old_nr(const struct td_keep_old *o, unsigned kind);
 size_t td_keep_old_unit_size(const struct td_keep_old *o, unsigned kind);

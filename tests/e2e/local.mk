@@ -13,6 +13,7 @@ EXTRA_DIST += tests/e2e/chains.py
 E2E += tests/e2e/tools-config.sh
 E2E += tests/e2e/tools-block-tap.sh
 EXTRA_DIST += tests/e2e/fake-xs.sh
+E2E += tests/e2e/tools-gc.sh
 E2E += tests/e2e/tools-script.sh
 E2E += tests/e2e/tools-dm.sh
 EXTRA_DIST += tests/e2e/tools-dm.py

@@ -7,7 +7,7 @@
 static const struct cli_cmd *const cmds[] = {
 	&list_cmd,  &allocate_cmd, &free_cmd,    &spawn_cmd, &attach_cmd,  &detach_cmd, &open_cmd,
 	&close_cmd, &create_cmd,   &destroy_cmd, &pause_cmd, &unpause_cmd, &resize_cmd, &stats_cmd,
-	&set_cmd,   &throttle_cmd, &policy_cmd,  &check_cmd, NULL,
+	&set_cmd,   &throttle_cmd, &policy_cmd,  &check_cmd, &gc_cmd,      NULL,
 };
 
 static const struct cli_prog prog = {

@@ -5,9 +5,13 @@
  */
 #include <blktap/ctl.h>
 
+#include <unistd.h>
+
 #include "minor.h"
 #include "taps.h"
 
+#define ENDING_TRIES    50u
+#define ENDING_US       20000
 #define INFO_TIMEOUT_MS 3000 /* of each daemon: one that hangs holds up the list that long */
 
 static int taps_add(struct taps *t, const struct tap *row)
@@ -76,15 +80,28 @@ static int fill_live(struct tap *row, json_t *info)
 	return 0;
 }
 
+/* One that is just ending, or being killed, hangs up: some moments later it is gone. */
+static int ask_info(pid_t pid, json_t **ret_info)
+{
+	struct td_err err = { .msg = "" };
+	int r;
+
+	for (unsigned i = 0;; i++) {
+		r = td_ctl_call(pid, json_pack("{s:s}", "cmd", "info"), INFO_TIMEOUT_MS, ret_info, &err);
+		if ((r != -EPIPE && r != -ECONNRESET) || i == ENDING_TRIES)
+			return r;
+		usleep(ENDING_US);
+	}
+}
+
 /* 1: there is a row; 0: the daemon ended meanwhile and left nothing. */
 static int ask(pid_t pid, struct tap *row)
 {
-	struct td_err err = { .msg = "" };
-	json_t *info;
+	json_t *info = NULL;
 	int r;
 
 	*row = (struct tap){ .kind = TAP_MUTE, .pid = pid, .minor = -1, .marked = -1, .state = -1 };
-	r = td_ctl_call(pid, json_pack("{s:s}", "cmd", "info"), INFO_TIMEOUT_MS, &info, &err);
+	r = ask_info(pid, &info);
 	if (r == 0) {
 		r = fill_live(row, info);
 		if (r < 0)

@@ -9,7 +9,8 @@
 
 extern const struct cli_cmd list_cmd, allocate_cmd, free_cmd, spawn_cmd, attach_cmd, detach_cmd, open_cmd,
 	close_cmd, create_cmd, destroy_cmd, pause_cmd, unpause_cmd, resize_cmd, stats_cmd, set_cmd,
-	policy_cmd, throttle_cmd, check_cmd;
+	policy_cmd, throttle_cmd, check_cmd,
+	gc_cmd;
 
 /* What a verb prints that has nothing to say but that it is done: nothing, or which disk it was as JSON.  -1: none. */
 TD_CHECK int verb_done(const struct cli_common *args, int pid, int minor);
