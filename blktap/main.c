@@ -40,7 +40,7 @@ static const char help[] =
 	"      --fuse-access WHO owner, root or all: who may use these files (default: owner)\n"
 	"      --ring ADDRESS    serve a ring in shared memory on unix:PATH (may be repeated)\n"
 	"      --name NAME       the disk's name for NBD clients (default: disk)\n"
-	"      --engine NAME     auto, io_uring, libaio or sync (default: auto)\n"
+	"      --engine NAME     auto, io_uring, libaio, sync or threads (default: auto)\n"
 	"      --depth N         requests in the kernel at once, 1..4096 (default: 256)\n"
 	"      --allow DIR       images may name files in this directory too (may be repeated)\n"
 	"      --minor N         the disk's number, for nbd<pid>.<N> in the run-time directory\n"

@@ -138,7 +138,7 @@ _Static_assert(sizeof(struct offload) <= sizeof(((struct td_io *)0)->engine_spac
 static int offload_run(void *arg)
 {
 	const struct td_io *io = arg;
-	int r = -1;
+	ssize_t r = -1; /* a transfer is 2 GiB at most, by the kernel's rule */
 
 	errno = ENOTSUP;
 	switch (io->op) {
@@ -152,10 +152,13 @@ static int offload_run(void *arg)
 		r = ftruncate(io->fd, (off_t)io->off);
 		break;
 	case TD_IO_READ:
-	case TD_IO_WRITE: /* every engine does these itself */
+		r = preadv(io->fd, io->vec, (int)io->nr, (off_t)io->off);
+		break;
+	case TD_IO_WRITE:
+		r = pwritev(io->fd, io->vec, (int)io->nr, (off_t)io->off);
 		break;
 	}
-	return r < 0 ? -errno : 0;
+	return r < 0 ? -errno : (int)r;
 }
 
 static void offload_done(struct td_work *w, int result)
@@ -252,6 +255,7 @@ static const struct td_engine_ops *const engines[] = {
 	&td_engine_uring,
 #endif
 	&td_engine_sync,
+	&td_engine_threads, /* never auto's: sync is always to be had */
 };
 
 static int new_auto(struct td_loop *loop, struct td_pool *pool, unsigned depth, struct td_engine **ret_engine,
@@ -280,5 +284,5 @@ int td_engine_new(const char *name, struct td_loop *loop, struct td_pool *pool, 
 	if (strcmp(name, "io_uring") == 0)
 		return td_err_set(ret_err, -ENOSYS,
 				  "engine io_uring is not in this build: it needs liburing");
-	return td_err_set(ret_err, -EINVAL, "no engine '%s': there are auto, io_uring, libaio, sync", name);
+	return td_err_set(ret_err, -EINVAL, "no engine '%s': there are auto, io_uring, libaio, sync, threads", name);
 }

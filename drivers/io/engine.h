@@ -6,6 +6,7 @@
 #include <blktap/io.h>
 
 extern const struct td_engine_ops td_engine_sync;
+extern const struct td_engine_ops td_engine_threads;
 extern const struct td_engine_ops td_engine_libaio;
 extern const struct td_engine_ops td_engine_uring; /* only if HAVE_LIBURING */
 

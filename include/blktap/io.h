@@ -79,7 +79,7 @@ struct td_engine {
 };
 
 /*
- * name: "auto", "io_uring", "libaio", "sync".  auto takes the first that this kernel and this sandbox allow.
+ * name: "auto", "io_uring", "libaio", "sync", "threads".  auto takes the first that this kernel and this sandbox allow.
  * td_engine_new_ops is for engines that are not in the list (the simulated disk).
  */
 TD_CHECK int td_engine_new(const char *name, struct td_loop *loop, struct td_pool *pool, unsigned depth,

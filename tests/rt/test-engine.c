@@ -525,6 +525,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ENGINE_TESTS("sync"),
+		ENGINE_TESTS("threads"),
 		ENGINE_TESTS("libaio"),
 		ENGINE_TESTS("io_uring"),
 		ENGINE_TESTS("auto"),
