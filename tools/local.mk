@@ -40,18 +40,30 @@ bin_PROGRAMS += bin/tap-img
 bin_tap_img_SOURCES = \
 	tools/tap-img/bench.c \
 	tools/tap-img/commit.c \
+	tools/tap-img/convert.c \
+	tools/tap-img/copy.c tools/tap-img/copy.h \
 	tools/tap-img/create.c \
+	tools/tap-img/digest.c tools/tap-img/digest.h \
 	tools/tap-img/env.c tools/tap-img/env.h \
 	tools/tap-img/facts.c tools/tap-img/facts.h \
 	tools/tap-img/info.c \
 	tools/tap-img/main.c \
 	tools/tap-img/map.c \
 	tools/tap-img/meet.c tools/tap-img/meet.h \
+	tools/tap-img/newimage.c tools/tap-img/newimage.h \
+	tools/tap-img/plan.c tools/tap-img/plan.h \
 	tools/tap-img/rebase.c \
 	tools/tap-img/resize.c \
+	tools/tap-img/source.c tools/tap-img/source.h \
+	tools/tap-img/stream.c tools/tap-img/stream.h \
+	tools/tap-img/target.c tools/tap-img/target.h \
+	tools/tap-img/turns.h \
 	tools/tap-img/verbs.h \
-	tools/tap-img/walk.c tools/tap-img/walk.h
-bin_tap_img_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+	tools/tap-img/walk.c tools/tap-img/walk.h \
+	tools/tap-img/zeros.c tools/tap-img/zeros.h
+bin_tap_img_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
+bin_tap_img_LDADD = tools/libtoolcommon.a blktap/libctl.a $(DRIVER_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) \
+	$(DRIVER_SYSLIBS)
 
 bin_PROGRAMS += bin/tapfuse
 bin_tapfuse_SOURCES = tools/tapfuse/main.c

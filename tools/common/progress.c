@@ -33,7 +33,7 @@ static uint64_t now_ns(void)
 
 static double percent(const struct progress *p)
 {
-	return p->total ? 100.0 * (double)TD_MIN(p->done, p->total) / (double)p->total : 100.0;
+	return p->total ? 100.0 * (double)TD_MIN(p->done, p->total) / (double)p->total : 0;
 }
 
 /* "3:07", "1:02:03"; a rate of 0 or an end beyond four days is not worth a guess. */
@@ -52,13 +52,18 @@ static const char *time_left(const struct progress *p, char buf[static 32])
 	return buf;
 }
 
-/* "1.2 GiB of 2 GiB, 310 MiB/s, 0:03 left" */
+/* "1.2 GiB of 2 GiB, 310 MiB/s, 0:03 left"; without the whole, "1.2 GiB, 310 MiB/s". */
 static const char *figures(const struct progress *p, char buf[static 160])
 {
 	char done[PRINT_SIZE_LEN], total[PRINT_SIZE_LEN], rate[PRINT_SIZE_LEN], left[32];
 
-	(void)snprintf(buf, 160, "%s of %s, %s/s, %s left", print_size(p->done, done),
-		       print_size(p->total, total), print_size((uint64_t)p->rate, rate), time_left(p, left));
+	if (p->total == 0)
+		(void)snprintf(buf, 160, "%s, %s/s", print_size(p->done, done),
+			       print_size((uint64_t)p->rate, rate));
+	else
+		(void)snprintf(buf, 160, "%s of %s, %s/s, %s left", print_size(p->done, done),
+			       print_size(p->total, total), print_size((uint64_t)p->rate, rate),
+			       time_left(p, left));
 	return buf;
 }
 
@@ -66,8 +71,10 @@ static void print_line(const struct progress *p)
 {
 	char text[160];
 
-	(void)fprintf(stderr, "%s    (%.2f/100%%) %s\n", p->drawn ? "\r\033[K" : "", percent(p),
-		      figures(p, text));
+	(void)fputs(p->drawn ? "\r\033[K    " : "    ", stderr);
+	if (p->total > 0)
+		(void)fprintf(stderr, "(%.2f/100%%) ", percent(p));
+	(void)fprintf(stderr, "%s\n", figures(p, text));
 }
 
 static void print_bar(struct progress *p)
@@ -75,8 +82,11 @@ static void print_bar(struct progress *p)
 	unsigned full = (unsigned)(percent(p) * BAR_CELLS / 100);
 	char text[160];
 
-	(void)fprintf(stderr, "\r%5.1f %% [%.*s%*s] %s\033[K", percent(p), (int)full, "####################",
-		      (int)(BAR_CELLS - full), "", figures(p, text));
+	(void)fputc('\r', stderr);
+	if (p->total > 0)
+		(void)fprintf(stderr, "%5.1f %% [%.*s%*s] ", percent(p), (int)full, "####################",
+			      (int)(BAR_CELLS - full), "");
+	(void)fprintf(stderr, "%s\033[K", figures(p, text));
 	(void)fflush(stderr);
 	p->drawn = true;
 }
@@ -144,7 +154,7 @@ void progress_end(struct progress *p, bool ok)
 
 	if (!p->shown || (p->terminal && !p->drawn))
 		return;
-	if (ok)
+	if (ok && p->total > 0)
 		p->done = p->total;
 	/* The whole: what was done in all the time. */
 	if (now > p->start_ns)

@@ -25,7 +25,7 @@ struct progress {
 	double rate;                             /* bytes/s of late; 0: not known yet */
 };
 
-/* total: bytes to be done; 0 is fine, and it may be changed on the way by progress_total. */
+/* total: bytes to be done; 0: not known.  It may be changed on the way by progress_total. */
 void progress_begin(struct progress *p, struct td_loop *loop, enum progress_how how, uint64_t total);
 void progress_total(struct progress *p, uint64_t total);
 void progress_add(struct progress *p, uint64_t bytes);

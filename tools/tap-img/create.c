@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "env.h"
+#include "newimage.h"
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "tools/common/progress.h"
@@ -31,71 +32,6 @@ struct create_job {
 	struct td_err *err;
 };
 
-/* ---- options ---- */
-
-static int gather_options(const struct create_args *args, struct td_opts *opts, struct td_err *ret_err)
-{
-	int r = 0;
-
-	for (unsigned i = 0; i < args->options.nr && r == 0; i++)
-		r = td_opts_parse(opts, args->options.item[i], strlen(args->options.item[i]), ret_err);
-	if (r == 0 && args->backing)
-		r = td_opts_add(opts, "backing_file", args->backing, ret_err);
-	if (r == 0 && args->backing_format)
-		r = td_opts_add(opts, "backing_fmt", args->backing_format, ret_err);
-	return r;
-}
-
-/* Without marking it as used: whether there is such an option is the driver's to say. */
-static const char *peek(const struct td_opts *opts, const char *name)
-{
-	for (unsigned i = 0; i < opts->nr; i++)
-		if (strcmp(opts->opt[i].name, name) == 0)
-			return opts->opt[i].value;
-	return NULL;
-}
-
-/* ---- the backing file ---- */
-
-/* A relative name is relative to the new image, where it will be looked for ever after. */
-static int backing_text(const struct create_job *job, char **ret_text, struct td_err *ret_err)
-{
-	const char *file = peek(&job->opts, "backing_file"), *fmt = peek(&job->opts, "backing_fmt");
-	const char *slash = strrchr(job->spec->path, '/');
-	size_t dir_len = slash && file[0] != '/' ? (size_t)(slash - job->spec->path) + 1 : 0;
-
-	if (!fmt)
-		return td_err_set(
-			ret_err, -EINVAL,
-			"%s: say the backing file's format with -F; it is never guessed, since a guest could "
-			"have written any header into a raw disk",
-			file);
-	if (!td_driver_find(fmt))
-		return td_err_set(ret_err, -EINVAL, "-F %s: no such format", fmt);
-	if (asprintf(ret_text, "%s:%.*s%s", fmt, (int)dir_len, job->spec->path, file) < 0)
-		return -ENOMEM;
-	return 0;
-}
-
-/* Opens it, to know that it is what -F says, and takes its size where none is given. */
-static int look_at_backing(struct create_job *job)
-{
-	td_cleanup(free) char *text = NULL;
-	struct td_image *im = NULL;
-	int r;
-
-	r = backing_text(job, &text, job->err);
-	if (r == 0)
-		r = td_image_open_text(&job->env.env, text,
-				       TD_OPEN_RDONLY | TD_OPEN_NO_LOCK | TD_OPEN_NO_CHAIN, &im, job->err);
-	if (r != 0)
-		return td_err_prefix(job->err, r, "backing file");
-	if (!job->has_size)
-		job->size = im->size;
-	job->has_size = true;
-	return td_image_close(im);
-}
-
 static void show(const struct td_progress *p, uint64_t done, uint64_t total)
 {
 	struct create_job *job = td_container_of(p, struct create_job, told);
@@ -107,12 +43,16 @@ static void show(const struct td_progress *p, uint64_t done, uint64_t total)
 static int create_co(void *arg)
 {
 	struct create_job *job = arg;
+	uint64_t size;
 	int r;
 
-	if (peek(&job->opts, "backing_file")) {
-		r = look_at_backing(job);
+	if (newimage_has_backing(&job->opts)) {
+		r = newimage_look_at_backing(&job->env.env, job->spec, &job->opts, &size, job->err);
 		if (r < 0)
 			return r;
+		if (!job->has_size)
+			job->size = size;
+		job->has_size = true;
 	}
 	if (!job->has_size)
 		return td_err_set(job->err, -EINVAL,
@@ -127,7 +67,7 @@ static int create(struct create_job *job, const struct create_args *args, struct
 {
 	int r;
 
-	r = gather_options(args, &job->opts, ret_err);
+	r = newimage_options(&args->options, args->backing, args->backing_format, &job->opts, ret_err);
 	if (r == 0)
 		r = img_env_open(&job->env, ret_err);
 	if (r == 0) {

@@ -13,7 +13,18 @@
 #define IMG_DEPTH   64
 #define IMG_WORKERS 4
 
-int img_env_open(struct img_env *e, struct td_err *ret_err)
+/* Of their own: whoever compresses all the time must not hold up who reads. */
+#define IMG_IO_WORKERS 8
+
+static int open_engine(struct img_env *e, const char *engine, struct td_err *ret_err)
+{
+	e->io_pool = td_pool_new(e->env.loop, IMG_IO_WORKERS);
+	if (!e->io_pool)
+		return td_err_set(ret_err, -errno, "worker pool: %s", strerror(errno));
+	return td_engine_new(engine, e->env.loop, e->io_pool, IMG_DEPTH, &e->env.engine, ret_err);
+}
+
+static int env_open(struct img_env *e, const char *engine, struct td_err *ret_err)
 {
 	int r;
 
@@ -30,13 +41,25 @@ int img_env_open(struct img_env *e, struct td_err *ret_err)
 	e->env.pool = td_pool_new(e->env.loop, IMG_WORKERS);
 	if (!e->env.pool)
 		return td_err_set(ret_err, -errno, "worker pool: %s", strerror(errno));
-	return td_engine_new("auto", e->env.loop, e->env.pool, IMG_DEPTH, &e->env.engine, ret_err);
+	return open_engine(e, engine, ret_err);
+}
+
+int img_env_open(struct img_env *e, struct td_err *ret_err)
+{
+	return env_open(e, "auto", ret_err);
+}
+
+int img_env_open_bulk(struct img_env *e, struct td_err *ret_err)
+{
+	return env_open(e, "threads", ret_err);
 }
 
 void img_env_close(struct img_env *e)
 {
 	if (e->env.engine)
 		td_engine_free(e->env.engine);
+	if (e->io_pool)
+		td_pool_free(e->io_pool);
 	if (e->env.pool)
 		td_pool_free(e->env.pool);
 	if (e->env.loop)
