@@ -129,9 +129,10 @@ static void end(struct td_vbd *vbd, struct td_req *req)
 {
 	TAILQ_REMOVE(&vbd->running, req, link);
 	vbd->stats.in_flight--;
-	if (req->late)
+	if (req->late) {
 		vbd->stats.overdue--;
-	req->late = false;
+		req->late = false;
+	}
 }
 
 /*

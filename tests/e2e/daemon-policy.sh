@@ -64,10 +64,10 @@ check("a flush", n.call(FLUSH) == 0)
 PY
 }
 
-write_fuse() { dd if="$T/data" of="$T/file" bs=256k conv=notrunc,fsync status=none; }
+write_fuse() { exec dd if="$T/data" of="$T/file" bs=256k conv=notrunc,fsync status=none; }
 
 # Stamped blocks of its own, looked at afterwards.
-write_ring() { tap-bench --rw=write --bs=64k --iodepth=16 --verify "unix:$T/r"; }
+write_ring() { exec tap-bench --rw=write --bs=64k --iodepth=16 --verify "unix:$T/r"; }
 
 ENGINE=(--nbd "unix:$T/s" --ring "unix:$T/r")
 writers=(nbd ring)
@@ -154,13 +154,18 @@ is running || fail "state: $(state)"
 
 # The client goes: nothing of it is left, and the next one is served.
 tap-ctl policy -p "$TAPDISK_PID" --on-enospc=pause
-fill nbd 2
-kill -KILL "$WRITER"
-wait "$WRITER" 2>/dev/null || true
-forget_pid "$WRITER"
-wait_for 20 stat_is waiting 0
+stops=2
+for by in nbd ring; do
+	fill "$by" "$stops"
+	stops=$((stops + 1))
+	kill -KILL "$WRITER"
+	wait "$WRITER" 2>/dev/null || true
+	forget_pid "$WRITER"
+	wait_for 20 stat_is waiting 0
+	unpause
+	is running || fail "state: $(state)"
+done
 room 64M
-unpause
 (write_nbd) || fail "the next client"
 stop_tapdisk
 same "$T/data" "$T/m/disk"

@@ -443,6 +443,55 @@ static struct world *killed_world(unsigned requests)
 	return w;
 }
 
+/*
+ * Five writes for which there is no room, of a guest whose tapdisk ends meanwhile: none is answered, none is lost, and
+ * the next tapdisk, which has room, does them.
+ */
+static void what_had_no_room_is_done_by_the_next(void **state)
+{
+	struct world *w = world_new(TD_BLKIF_X86_64);
+	struct ring_journal_key key = key_of(w);
+	struct td_blkif_req q;
+	struct td_blkif_rsp rsp;
+
+	(void)state;
+	guest_open(w->g, "fault(write-every=1,error=ENOSPC)/aio:%s", w->disk);
+	td_vbd_set_policy(w->g->vbd, &(struct td_vbd_policy){ .pause_on_enospc = true });
+	assert_int_equal(ring_journal_open(w->journal, &key, true, &w->g->setup.journal, NULL), 0);
+	guest_start(w->g);
+	for (unsigned i = 0; i < 5; i++) {
+		q = guest_io(TD_BLKIF_WRITE, 8 * (uint64_t)i, i, 1);
+		guest_put(w->g, &q);
+	}
+	guest_push(w->g);
+	guest_turn(w->g, 5);
+	assert_int_equal(td_vbd_state(w->g->vbd), TD_VBD_FULL);
+	ring_cancel(w->g->ring);
+	guest_stop(w->g);
+	assert_false(guest_reap(w->g, &rsp));
+	ring_journal_close(w->g->setup.journal, false);
+	w->g->setup.journal = NULL;
+	assert_int_equal(td_vbd_stats(w->g->vbd)->waiting, 0);
+	guest_shut(w->g);
+
+	guest_open(w->g, "aio:%s", w->disk);
+	assert_int_equal(ring_journal_open(w->journal, &key, false, &w->g->setup.journal, NULL), 0);
+	guest_start(w->g);
+	assert_int_equal(ring_stats(w->g->ring)->recovered, 5);
+	for (unsigned n = 0; n < 5; n++) {
+		guest_wait(w->g, &rsp);
+		assert_int_equal(rsp.status, TD_BLKIF_OKAY);
+	}
+	guest_turn(w->g, 2);
+	assert_false(guest_reap(w->g, &rsp));
+	assert_int_equal(td_vbd_stats(w->g->vbd)->op[TD_REQ_WRITE].bytes, 5 * 4096);
+	guest_stop(w->g);
+	ring_journal_close(w->g->setup.journal, true);
+	w->g->setup.journal = NULL;
+	guest_shut(w->g);
+	world_free(w);
+}
+
 static void the_guest_cannot_mislead_a_recovery(void **state)
 {
 	static const uint32_t lies[] = {
@@ -586,6 +635,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SAYS("foreign, truncated and busy files are refused", foreign_files_are_refused),
+		SAYS("what had no room is done by the next", what_had_no_room_is_done_by_the_next),
 		SAYS("the guest cannot mislead a recovery", the_guest_cannot_mislead_a_recovery),
 		SAYS("damaged journals do no harm", damaged_journals_do_no_harm),
 		SAYS("a kill at any instruction loses nothing", a_kill_at_any_instruction_loses_nothing),
