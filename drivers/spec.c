@@ -104,8 +104,10 @@ int td_spec_parse(const char *text, struct td_spec **ret_spec, struct td_err *re
 	const char *pos;
 	int r = -ENOMEM;
 
-	if (!spec)
-		return td_err_set(ret_err, -ENOMEM, "%s: no memory", text);
+	if (!spec) {
+		td_err_set(ret_err, -ENOMEM, "%s: no memory", text);
+		return -ENOMEM;
+	}
 	spec->text = strdup(skip_prefixes(text));
 	if (!spec->text)
 		goto fail;
@@ -115,7 +117,8 @@ int td_spec_parse(const char *text, struct td_spec **ret_spec, struct td_err *re
 		goto fail;
 	spec->path = strdup(pos);
 	if (!spec->path) {
-		r = td_err_set(ret_err, -ENOMEM, "%s: no memory", text);
+		r = -ENOMEM;
+		td_err_set(ret_err, r, "%s: no memory", text);
 		goto fail;
 	}
 	*ret_spec = spec;
