@@ -137,8 +137,9 @@ static int xen_note_spec(const struct td_export *e, const char *spec, struct td_
 	td_cleanup(free) char *path = NULL, *new = NULL;
 	int r = td_run_path(&path, ret_err, "spec%u.%u", x->domid, x->devid);
 
-	if (r == 0)
-		r = td_run_path(&new, ret_err, "spec%u.%u.new", x->domid, x->devid);
+	if (r < 0)
+		return r;
+	r = td_run_path(&new, ret_err, "spec%u.%u.new", x->domid, x->devid);
 	if (r < 0)
 		return r;
 	r = write_note(new, spec);

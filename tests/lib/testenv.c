@@ -261,6 +261,7 @@ uint64_t test_seed(void)
 	clock_gettime(CLOCK_REALTIME, &now);
 	seed = text ? strtoull(text, NULL, 0)
 		    : (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 20 ^ (uint64_t)getpid();
+	(void)setvbuf(stdout, NULL, _IOLBF, 0); /* long loops say as they go what they did */
 	printf("# TEST_SEED=%llu\n", (unsigned long long)seed);
 	return seed;
 }
