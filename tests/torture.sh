@@ -11,6 +11,7 @@
 #	check		damaged images: what check finds and repairs, beside qemu-img
 #	sanitizers	the C tests, and the loops above for a round, under AddressSanitizer and UBSan
 #	ring		the ring server: kills, hostile guests, each store of its journal
+#	layers		commit, rebase and map on chains of random shape: kills, power cuts; beside qemu-img
 #	tools		parsers of configurations against their model
 #
 # Each part prints its seed, and all of them follow from TEST_SEED: with the same seed it does the same again.  The
@@ -23,7 +24,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 srcdir=${srcdir:-.}
 export srcdir
-all="matrix kills cuts faults interop check ring tools fuzz sanitizers"
+all="matrix kills cuts faults interop check layers ring tools fuzz sanitizers"
 seed=${TEST_SEED:-$(($(date +%s) * 1000 + $$ % 1000))}
 cpus=$(nproc)
 jobs=${TORTURE_JOBS:-$((cpus < 2 ? cpus : 2))}
@@ -122,6 +123,17 @@ part_ring()
 		run_to "$out" "$srcdir/tests/e2e/$t.sh"
 	done
 	rounds "${RING_ROUNDS:-20}" "of each ring test"
+}
+
+part_layers()
+{
+	export MAP_CHAINS=${LAYERS_CHAINS:-60} REBASE_CHAINS=${LAYERS_CHAINS:-60} COMMIT_CHAINS=${LAYERS_CHAINS:-60}
+	export REBASE_KILLS=${LAYERS_KILLS:-100} COMMIT_KILLS=${LAYERS_KILLS:-100}
+	run_to "$out" "$srcdir/tests/e2e/tools-map.sh"
+	run_to "$out" "$srcdir/tests/e2e/tools-rebase.sh"
+	run_to "$out" "$srcdir/tests/e2e/tools-commit.sh"
+	TEST_STRIDE=1 run_to "$out" tests/tools/test-layers
+	rounds "$(sum "$out" chains)" "chains, $(sum "$out" kills) kills, $(sum "$out" images) power cuts"
 }
 
 part_tools()

@@ -132,6 +132,24 @@ tap-img commit -q qcow2:top.qcow2
 [ "$(view top.qcow2)" = "$seen" ] || fail "after errors: the guest sees something else"
 base_has mid.qcow2 qcow2 || fail "after errors: the base is not what the guest saw"
 
+# ---- no space for it: the same, and more space is all it takes ----
+if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=1M none small 2>/dev/null; then
+	echo "allow $T" >conf
+	truncate -s 6M small/base
+	qemu-img create -q -f qcow2 -b "$T/small/base" -F raw top.qcow2 6M 2>/dev/null
+	qemu-io -c 'write -q -P 2 100k 3M' top.qcow2
+	see top.qcow2
+	export BLKTAP_CONF=$T/conf
+	expect_fail 'small/base: cannot write.*No space.*nothing is lost' tap-img commit qcow2:top.qcow2
+	[ "$(view top.qcow2)" = "$seen" ] || fail "no space: the guest sees something else"
+	mount -o remount,size=8M small
+	tap-img commit -q qcow2:top.qcow2
+	[ "$(view top.qcow2)" = "$seen" ] || fail "space again: the guest sees something else"
+	base_has small/base raw || fail "space again: the base is not what the guest saw"
+	umount small
+	export BLKTAP_CONF=/dev/null
+fi
+
 # ---- what is broken: an error, soon ----
 chain
 truncate -s 200000 mid.qcow2

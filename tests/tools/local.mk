@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tap-config's reading, alone and against xl's; progress and rates.
 if HAVE_CMOCKA
-TOOLS_TESTS = tests/tools/test-config tests/tools/test-progress
+TOOLS_TESTS = tests/tools/test-config tests/tools/test-layers tests/tools/test-progress
 if HAVE_XLUTIL
 TOOLS_TESTS += tests/tools/test-config-xl
 endif
@@ -15,6 +15,13 @@ tests_tools_test_config_SOURCES = tests/tools/lines.c tests/tools/lines.h tests/
 tests_tools_test_config_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
 tests_tools_test_config_CFLAGS = $(TOOLS_TEST_CFLAGS)
 tests_tools_test_config_LDADD = tools/tap-config/libtapconfig.a $(CMOCKA_LIBS)
+
+tests_tools_test_layers_SOURCES = tests/tools/test-layers.c tools/tap-img/commit.c tools/tap-img/meet.c \
+	tools/tap-img/rebase.c tools/tap-img/walk.c
+tests_tools_test_layers_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
+tests_tools_test_layers_CFLAGS = $(TOOLS_TEST_CFLAGS)
+tests_tools_test_layers_LDADD = tests/lib/libtest.a tools/libtoolcommon.a $(DRIVER_LIBS) $(JANSSON_LIBS) \
+	$(CMOCKA_LIBS) $(DRIVER_SYSLIBS)
 
 tests_tools_test_progress_SOURCES = tests/tools/test-progress.c
 tests_tools_test_progress_CPPFLAGS = $(TOOLS_TEST_CPPFLAGS)
