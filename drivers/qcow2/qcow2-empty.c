@@ -68,20 +68,25 @@ static int empty_entry(struct qcow2 *q, uint64_t idx)
 	return r;
 }
 
+int qcow2_empty_from(struct qcow2 *q, uint64_t first)
+{
+	/* From here on no table has changes in memory that a dropped one would take with it. */
+	int r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
+
+	for (uint64_t i = first; r == 0 && i < q->l1.nr; i++)
+		r = empty_entry(q, i);
+	if (r == 0)
+		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
+	return r == -EUCLEAN ? qcow2_corrupt(q) : r;
+}
+
 static int empty_all(struct qcow2 *q)
 {
 	int r = qcow2_begin_write(q);
 
 	if (r == 0)
 		r = qcow2_begin_alloc(q);
-	/* From here on no table has changes in memory that a dropped one would take with it. */
-	if (r == 0)
-		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
-	for (uint64_t i = 0; r == 0 && i < q->l1.nr; i++)
-		r = empty_entry(q, i);
-	if (r == 0)
-		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
-	return r == -EUCLEAN ? qcow2_corrupt(q) : r;
+	return r == 0 ? qcow2_empty_from(q, 0) : r;
 }
 
 int qcow2_empty(struct td_image *im, struct td_err *ret_err)

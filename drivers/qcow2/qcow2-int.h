@@ -491,6 +491,9 @@ TD_CO TD_CHECK int qcow2_set_backing(struct td_image *im, const char *path, cons
 				     struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_empty(struct td_image *im, struct td_err *ret_err);
 
+/* The same for the L1 entries from `first` on; their part of the disk is held exclusively.  Durable afterwards. */
+TD_CO TD_CHECK int qcow2_empty_from(struct qcow2 *q, uint64_t first);
+
 /* ---- qcow2-keep.c ---- */
 
 enum { QCOW2_KEEP_REFS, QCOW2_KEEP_REFTABLE, QCOW2_KEEP_L2, QCOW2_KEEP_L1 };

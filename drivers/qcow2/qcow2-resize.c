@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Making the disk larger.  The L1 table moves if it is too short: written anew as a whole at its new place, barrier,
- * then the header names it and the new size, barrier; only then is the old one given back.
+ * Making the disk larger or smaller.
+ *
+ * Larger: the L1 table moves if it is too short: written anew as a whole at its new place, barrier, then the header
+ * names it and the new size, barrier; only then is the old one given back.
+ *
+ * Smaller: nothing behind the new end can be reached from the start on.  The rest of the last cluster is zeroed, and
+ * entries and whole tables behind it are dropped; barrier; then the header has the new size.  So whoever makes the disk
+ * larger again, of whatever program, finds zeros.  A crash before that leaves the old size, with holes at its end.
+ * What was dropped is given back, and the file cut behind what still counts.  L1 stays as long as it is.
  */
 #include "qcow2-int.h"
 
@@ -14,8 +21,6 @@ static int check_size(const struct qcow2 *q, uint64_t size, struct td_err *ret_e
 {
 	const char *name = q->im->name;
 
-	if (size < q->im->size)
-		return td_err_set(ret_err, -ENOTSUP, "%s: making an image smaller is not supported", name);
 	if (size > INT64_MAX - q->g.cluster_size ||
 	    l1_entries_for(q, size) > QCOW2_MAX_L1_BYTES / sizeof(uint64_t))
 		return td_err_set(ret_err, -EFBIG, "%s: too large for clusters of %llu bytes", name,
@@ -121,6 +126,131 @@ static int set_size(struct qcow2 *q, uint64_t old, uint64_t size)
 	return r;
 }
 
+static int enlarge(struct qcow2 *q, uint64_t old, uint64_t size)
+{
+	int r = 0;
+
+	if (l1_entries_for(q, size) > q->l1.nr)
+		r = grow_l1(q, l1_entries_for(q, size));
+	if (r < 0)
+		return r;
+	q->im->size = size; /* the new part can be reached from here on, to be cleared */
+	return set_size(q, old, size);
+}
+
+/* ---- smaller ---- */
+
+/* Entries from `at` to the end of their table; the range is held exclusively. */
+static int drop_entries(struct qcow2 *q, uint64_t at)
+{
+	uint64_t end = at + qcow2_to_table_end(q, at);
+	int r = 0;
+
+	while (r == 0 && at < end) {
+		struct qcow2_extent e;
+
+		r = qcow2_map(q, at, end - at, &e);
+		if (r == 0 && e.kind != QCOW2_HOLE)
+			r = qcow2_l2_own(q, at);
+		if (r == 0 && e.kind != QCOW2_HOLE)
+			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), QCOW2_HOLE, 0);
+		at += r == 0 ? e.len : 0;
+	}
+	return r;
+}
+
+static int drop_behind(struct qcow2 *q, uint64_t size)
+{
+	uint64_t start = td_align_up(size, q->g.cluster_size);
+	struct td_range range;
+	int r = 0;
+
+	td_range_lock(&q->ranges, &range, start, INT64_MAX - start, TD_RANGE_EXCLUSIVE);
+	if (l1_entries_for(q, start) > start >> (q->g.cluster_bits + q->g.l2_bits))
+		r = drop_entries(q, start);
+	if (r == 0)
+		r = qcow2_empty_from(q, l1_entries_for(q, start));
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+/* No cluster from *ret on is counted.  alloc_lock is held. */
+static int find_end(struct qcow2 *q, uint64_t *ret)
+{
+	uint64_t end = q->end, count = 0;
+	int r = 0;
+
+	while (r == 0 && end > 0 && count == 0) {
+		r = qcow2_refs_get(q, end - 1, &count);
+		end -= r == 0 && count == 0;
+	}
+	*ret = end;
+	return r;
+}
+
+/*
+ * Cut the file behind what is counted.  What is added to it again is zeros: so the cut has to be durable before
+ * anything counts on that; the barrier sees to it.
+ */
+static int cut_file(struct qcow2 *q)
+{
+	uint64_t end;
+	int r = find_end(q, &end);
+
+	/* On the disk they are not counted either, or somebody would look for them behind the end. */
+	if (r == 0)
+		r = qcow2_commit(q, QCOW2_COMMIT_REFS | QCOW2_COMMIT_BARRIER);
+	if (r == 0)
+		r = td_image_resize(q->child, end << q->g.cluster_bits, TD_RESIZE_SHRINK, NULL);
+	if (r < 0)
+		return r;
+	q->end = end;
+	q->scan = TD_MIN(q->scan, end);
+	return qcow2_barrier(q);
+}
+
+/* The disk is smaller already; if this fails the file is only longer than it need be. */
+static void give_back(struct qcow2 *q)
+{
+	td_ignore(qcow2_reclaim(q));
+	td_mutex_lock(&q->alloc_lock);
+	if (!q->fixed_size && !q->im->frozen)
+		td_ignore(cut_file(q));
+	td_mutex_unlock(&q->alloc_lock);
+}
+
+static int write_rest(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+	struct iovec *v;
+	struct td_iov iov;
+	int r = qcow2_zero_iov(len, &v, &iov);
+
+	if (r < 0)
+		return r;
+	r = qcow2_pwritev(q->im, off, &iov, 0);
+	free(v);
+	return r;
+}
+
+static int reduce(struct qcow2 *q, uint64_t size)
+{
+	uint64_t rest = -size & (q->g.cluster_size - 1);
+	int r = 0;
+
+	q->im->size = size; /* no request reaches behind it from here on */
+	if (rest > 0)
+		r = qcow2_zero(q->im, size, rest, 0);
+	if (r == -ENOTSUP) /* version 2 over a backing image */
+		r = write_rest(q, size, rest);
+	if (r == 0)
+		r = drop_behind(q, size);
+	if (r == 0)
+		r = qcow2_header_switch(q, name_size, &size);
+	if (r == 0)
+		give_back(q);
+	return r;
+}
+
 int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 {
 	struct qcow2 *q = im->state;
@@ -132,12 +262,8 @@ int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 	r = qcow2_begin_write(q);
 	if (r == 0)
 		r = qcow2_begin_alloc(q);
-	if (r == 0 && l1_entries_for(q, size) > q->l1.nr)
-		r = grow_l1(q, l1_entries_for(q, size));
-	if (r == 0) {
-		im->size = size; /* the new part can be reached from here on, to be cleared */
-		r = set_size(q, old, size);
-	}
+	if (r == 0)
+		r = size > old ? enlarge(q, old, size) : reduce(q, size);
 	if (r < 0) {
 		im->size = old;
 		return td_err_set(ret_err, r, "%s: cannot be resized: %s", im->name, strerror(-r));

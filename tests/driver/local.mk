@@ -84,6 +84,12 @@ tests_driver_test_qcow2_prealloc_SOURCES = tests/driver/test-qcow2-prealloc.c te
 tests_driver_test_qcow2_prealloc_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_prealloc_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-shrink
+tests_driver_test_qcow2_shrink_SOURCES = tests/driver/test-qcow2-shrink.c tests/driver/qcow2-fsck.c \
+	tests/driver/qcow2-fsck.h
+tests_driver_test_qcow2_shrink_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_shrink_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-space
 tests_driver_test_qcow2_space_SOURCES = tests/driver/test-qcow2-space.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h

@@ -124,16 +124,46 @@ static int step(struct run *run)
 	return step_flush(run);
 }
 
-/* By a table's span or two: the L1 table moves. */
-static void step_resize(struct run *run)
+/* What is new behind the end reads as zeros; then something is written there.  -1: it does not. */
+static int look_behind(struct run *run, uint64_t old)
 {
-	uint64_t more = 1 + test_random(&run->random) % 128;
+	size_t len = run->im->size - old;
+	char *buf = td_buf_alloc(len);
+	int r = td_image_pread(run->im, old, buf, len, 0);
+	bool zeros = r < 0 || (buf[0] == 0 && memcmp(buf, buf + 1, len - 1) == 0);
+
+	if (!zeros)
+		(void)fprintf(stderr, "resize: not zeros behind the old end of %llu\n",
+			      (unsigned long long)old);
+	memset(buf, 0xee, len);
+	td_ignore(td_image_pwrite(run->im, old, buf, len, 0)); /* or not */
+	td_buf_free(buf, len);
+	return zeros ? 0 : -1;
+}
+
+/* Larger by a table's span or two: the L1 table moves.  Or smaller, of what the model knows nothing of. */
+static int resize_one(struct run *run)
+{
+	uint64_t old = run->im->size, least = (uint64_t)run->v->sectors * MODEL_SECTOR;
+	uint64_t by = (1 + test_random(&run->random) % 128) * MODEL_SECTOR;
+
+	if (test_random(&run->random) % 2 && old > least) {
+		td_ignore(td_image_resize(run->im, old - TD_MIN(by, old - least), TD_RESIZE_SHRINK, NULL));
+		return 0;
+	}
+	return td_image_resize(run->im, old + by, 0, NULL) == 0 ? look_behind(run, old) : 0;
+}
+
+static int step_resize(struct run *run)
+{
+	int r;
 
 	if (run->resizing)
-		return;
+		return 0;
 	run->resizing = true;
-	td_ignore(td_image_resize(run->im, run->im->size + more * MODEL_SECTOR, 0, NULL)); /* or not */
+	r = resize_one(run);
 	run->resizing = false;
+	return r;
 }
 
 static int worker(void *arg)
@@ -143,8 +173,9 @@ static int worker(void *arg)
 
 	for (unsigned i = 0; r == 0 && i < run->steps; i++) {
 		if (run->resizes && test_random(&run->random) % 8 == 0)
-			step_resize(run);
-		r = step(run);
+			r = step_resize(run);
+		if (r == 0)
+			r = step(run);
 	}
 	return r;
 }

@@ -38,7 +38,7 @@ struct run {
 	bool closed_ok;
 	unsigned fsck_leaks;
 	unsigned workers, steps;
-	bool resizes; /* the disk is made longer too, while all else goes on */
+	bool resizes; /* the disk is made longer and shorter too, while all else goes on */
 	bool resizing;
 };
 

@@ -73,6 +73,7 @@ static void crash_each(struct run *run)
 	unsigned images = 0, per_kind = test_count("TEST_IMAGES", 1);
 	uint64_t n = 1;
 
+	run->resizes = run->seed % 2;
 	while (crash_point(run, n, per_kind, &images))
 		n++;
 	printf("# %s: seed %llu: %llu power cuts, %u images\n", run->v->name, (unsigned long long)run->seed,
