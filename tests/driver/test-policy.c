@@ -177,13 +177,28 @@ static void the_configuration_file_is_read(void **state)
 	assert_true(p.probe_backing);
 	assert_int_equal(read_conf(&p, "probe-backing=no"), 0);
 	assert_false(p.probe_backing);
+	assert_int_equal(read_conf(&p, "on-enospc = pause\nrequest-timeout=60\n"), 0);
+	assert_true(p.pause_on_enospc);
+	assert_int_equal(p.request_timeout, 60);
+	assert_int_equal(read_conf(&p, "on-enospc=report\nrequest-timeout = 0\n"), 0);
+	assert_false(p.pause_on_enospc);
+	assert_int_equal(p.request_timeout, 0);
 	td_policy_done(&p);
 }
 
 static void a_line_it_does_not_know_is_an_error_with_its_number(void **state)
 {
-	static const char *const lines[] = { "allow", "allowed /", "probe-backing yes",
-					     "probe-backing = maybe", "x" };
+	static const char *const lines[] = { "allow",
+					     "allowed /",
+					     "probe-backing yes",
+					     "probe-backing = maybe",
+					     "on-enospc = yes",
+					     "on-enospc pause",
+					     "request-timeout = ",
+					     "request-timeout = 1M",
+					     "request-timeout = -1",
+					     "request-timeout = 86401",
+					     "x" };
 	struct td_policy p = { 0 };
 
 	(void)state;

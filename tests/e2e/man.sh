@@ -71,6 +71,8 @@ qemu-img create -q -f qcow2 disk.qcow2 64M
 mkdir -p /mnt/new
 run tap-ctl.8 1
 grep -q 'state=0 args=qcow2:/srv/disk.qcow2' "$T/tap-ctl.8.1.out" || fail "tap-ctl list: $(cat "$T/tap-ctl.8.1.out")"
+run tap-ctl.8 2
+grep -q '"iops": *200,' "$T/tap-ctl.8.2.out" || fail "tap-ctl throttle: $(cat "$T/tap-ctl.8.2.out")"
 
 qemu-img create -q -f qcow2 a.qcow2 64M
 truncate -s 64M disk.img
