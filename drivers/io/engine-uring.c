@@ -7,6 +7,8 @@
  * it: such are sent again by the next submit, reap or, when nothing else will come, by a timer.
  */
 #include <liburing.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "engine.h"
 
@@ -29,26 +31,71 @@ static const unsigned setup_flags[] = {
 	0,
 };
 
-static int setup(struct io_uring *ring, unsigned depth)
+/* All that is asked of the kernel here.  Linux 5.6 has them. */
+static const uint8_t operations[] = {
+	IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
+	IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+};
+
+static int setup(struct io_uring *ring, unsigned depth, unsigned more_flags)
 {
 	int r = -EINVAL;
 
 	for (unsigned i = 0; r == -EINVAL && i < TD_NELEMS(setup_flags); i++)
-		r = io_uring_queue_init(depth, ring, setup_flags[i]);
+		r = io_uring_queue_init(depth, ring, setup_flags[i] | more_flags);
 	return r;
 }
 
-/* Linux 5.6 has all of these. */
 static bool has_operations(struct io_uring *ring)
 {
-	static const int wanted[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
 	bool all = probe != NULL;
 
-	for (unsigned i = 0; all && i < TD_NELEMS(wanted); i++)
-		all = io_uring_opcode_supported(probe, wanted[i]);
+	for (unsigned i = 0; all && i < TD_NELEMS(operations); i++)
+		all = io_uring_opcode_supported(probe, operations[i]);
 	io_uring_free_probe(probe);
 	return all;
+}
+
+/*
+ * The kernel opens files, connects sockets and more for who asks by a ring, and no seccomp filter sees it.  So a ring
+ * begins disabled, is told to take our operations alone, and can be told nothing else once it is enabled.
+ */
+static int restrict_and_enable(struct io_uring *ring)
+{
+	struct io_uring_restriction res[TD_NELEMS(operations)] = { 0 };
+	long r;
+
+	for (unsigned i = 0; i < TD_NELEMS(operations); i++) {
+		res[i].opcode = IORING_RESTRICTION_SQE_OP;
+		res[i].sqe_op = operations[i];
+	}
+	/* Not by liburing: its releases up to 2.3 declare the functions and do not export them. */
+	r = syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, res, TD_NELEMS(res));
+	if (r == 0)
+		r = syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	return r < 0 ? -errno : 0;
+}
+
+/* -EOPNOTSUPP: the kernel is too old. */
+static int setup_restricted(struct io_uring *ring, unsigned depth)
+{
+	bool disabled = true;
+	int r = setup(ring, depth, IORING_SETUP_R_DISABLED);
+
+	if (r == -EINVAL) { /* before Linux 5.10 a ring cannot be restricted */
+		disabled = false;
+		r = setup(ring, depth, 0);
+	}
+	if (r < 0)
+		return r;
+	if (!has_operations(ring))
+		r = -EOPNOTSUPP;
+	else if (disabled)
+		r = restrict_and_enable(ring);
+	if (r < 0)
+		io_uring_queue_exit(ring);
+	return r;
 }
 
 /* Send what waits in the submission ring.  A signal or a full kernel leaves it there. */
@@ -69,18 +116,16 @@ static void retry_flush(struct td_timer *t)
 static int uring_open(struct td_engine *e, unsigned depth, struct td_err *ret_err)
 {
 	struct uring *s = e->state;
-	int r = setup(&s->ring, depth);
+	int r = setup_restricted(&s->ring, depth);
 
+	if (r == -EOPNOTSUPP)
+		return td_err_set(ret_err, -ENOSYS, "io_uring: too old here, Linux 5.6 is needed");
 	if (r == -EPERM || r == -ENOSYS)
 		return td_err_set(ret_err, r, "io_uring: this kernel or sandbox does not allow it: %s",
 				  strerror(-r));
 	if (r < 0)
 		return td_err_set(ret_err, r, "io_uring: cannot set up a ring of %u: %s", depth,
 				  strerror(-r));
-	if (!has_operations(&s->ring)) {
-		io_uring_queue_exit(&s->ring);
-		return td_err_set(ret_err, -ENOSYS, "io_uring: too old here, Linux 5.6 is needed");
-	}
 	s->e = e;
 	s->retry.fn = retry_flush;
 	e->fd = s->ring.ring_fd;
