@@ -280,18 +280,26 @@ static bool worker_started(struct td_pool *pool, unsigned i)
 	return state != WORKER_NONE;
 }
 
+void td_pool_end_threads(struct td_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->quit = true;
+	pthread_cond_broadcast(&pool->more);
+	pthread_mutex_unlock(&pool->lock);
+	for (unsigned i = 0; i < pool->max; i++) {
+		if (worker_started(pool, i))
+			pthread_join(pool->workers[i].thread, NULL);
+		pool->workers[i].state = WORKER_NONE;
+	}
+	pool->quit = false;
+}
+
 void td_pool_free(struct td_pool *pool)
 {
 	if (!pool)
 		return;
 	assert(pool->nr_out == 0);
-	pthread_mutex_lock(&pool->lock);
-	pool->quit = true;
-	pthread_cond_broadcast(&pool->more);
-	pthread_mutex_unlock(&pool->lock);
-	for (unsigned i = 0; i < pool->max; i++)
-		if (worker_started(pool, i))
-			pthread_join(pool->workers[i].thread, NULL);
+	td_pool_end_threads(pool);
 	pthread_cond_destroy(&pool->more);
 	pthread_mutex_destroy(&pool->lock);
 	td_loop_unwatch(&pool->watch);

@@ -18,6 +18,12 @@ struct td_pool *td_pool_new(struct td_loop *loop, unsigned max_threads);
 void td_pool_free(struct td_pool *pool); /* there must be no work left */
 
 /*
+ * Let the workers do what they were given, and end.  The next work starts new ones, which inherit what the caller has
+ * become meanwhile (a sandbox).
+ */
+void td_pool_end_threads(struct td_pool *pool);
+
+/*
  * Run fn(arg) in a worker and return its result; the coroutine sleeps meanwhile.  fn must not touch coroutines, the
  * loop, or anything the loop's thread may change meanwhile.  If no thread can be started it runs in the caller.
  */

@@ -243,6 +243,36 @@ static void no_wake_up_is_lost(void **state)
 	alarm(0);
 }
 
+static _Thread_local int of_thread;
+
+static int mark_thread(void *arg)
+{
+	int was = of_thread;
+
+	(void)arg;
+	of_thread = 1;
+	return was;
+}
+
+static int run_mark_thread(void *arg)
+{
+	return td_pool_run(pool, mark_thread, arg);
+}
+
+/* What the loop's thread became meanwhile holds for all work from then on. */
+static void threads_that_were_ended_are_followed_by_new_ones(void **state)
+{
+	int value = 5;
+
+	(void)state;
+	assert_int_equal(td_loop_call(loop, run_mark_thread, NULL), 0);
+	assert_int_equal(td_loop_call(loop, run_mark_thread, NULL), 1); /* the same, which was idle */
+	td_pool_end_threads(pool);
+	td_pool_end_threads(pool); /* of none */
+	assert_int_equal(td_loop_call(loop, run_mark_thread, NULL), 0);
+	assert_int_equal(td_loop_call(loop, run_one, &value), 5);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -254,6 +284,7 @@ int main(void)
 		TEST(done_runs_on_the_loop_and_may_free_its_work),
 		TEST(a_burst_gets_a_thread_each),
 		TEST(no_wake_up_is_lost),
+		TEST(threads_that_were_ended_are_followed_by_new_ones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
