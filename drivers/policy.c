@@ -19,13 +19,16 @@
 #define POLICY_DIRS_MAX 4096u
 
 /* dir: a real path. */
-static int add_real(struct td_policy *p, const char *dir, struct td_err *ret_err)
+static int add_real(struct td_policy *p, const char *dir, bool write, struct td_err *ret_err)
 {
-	char **dirs;
+	struct td_policy_dir *dirs;
 
-	for (unsigned i = 0; i < p->nr_dirs; i++)
-		if (strcmp(p->dirs[i], dir) == 0)
-			return 0;
+	for (unsigned i = 0; i < p->nr_dirs; i++) {
+		if (strcmp(p->dirs[i].path, dir) != 0)
+			continue;
+		p->dirs[i].write |= write;
+		return 0;
+	}
 	if (p->nr_dirs == POLICY_DIRS_MAX)
 		return td_err_set(ret_err, -E2BIG, "%s: more than %u directories allowed", dir,
 				  POLICY_DIRS_MAX);
@@ -33,20 +36,30 @@ static int add_real(struct td_policy *p, const char *dir, struct td_err *ret_err
 	if (!dirs)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", dir);
 	p->dirs = dirs;
-	dirs[p->nr_dirs] = strdup(dir);
-	if (!dirs[p->nr_dirs])
+	dirs[p->nr_dirs] = (struct td_policy_dir){ strdup(dir), write };
+	if (!dirs[p->nr_dirs].path)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", dir);
 	p->nr_dirs++;
 	return 0;
 }
 
-int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err)
+static int allow(struct td_policy *p, const char *dir, bool write, struct td_err *ret_err)
 {
 	td_cleanup(free) char *real = realpath(dir, NULL);
 
 	if (!real)
 		return td_err_set(ret_err, -errno, "%s: cannot allow this directory: %m", dir);
-	return add_real(p, real, ret_err);
+	return add_real(p, real, write, ret_err);
+}
+
+int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err)
+{
+	return allow(p, dir, false, ret_err);
+}
+
+int td_policy_allow_write(struct td_policy *p, const char *dir, struct td_err *ret_err)
+{
+	return allow(p, dir, true, ret_err);
 }
 
 /* Allow the directory part of path, its symbolic links resolved. */
@@ -78,7 +91,7 @@ int td_policy_copy(struct td_policy *dst, const struct td_policy *src, const cha
 
 	*dst = (struct td_policy){ .probe_backing = src && src->probe_backing };
 	for (unsigned i = 0; src && r == 0 && i < src->nr_dirs; i++)
-		r = add_real(dst, src->dirs[i], ret_err);
+		r = add_real(dst, src->dirs[i].path, src->dirs[i].write, ret_err);
 	if (r == 0 && *path)
 		r = td_policy_allow_file(dst, path, ret_err);
 	if (r < 0)
@@ -130,28 +143,47 @@ static int conf_seconds(const char *value, unsigned *ret)
 	return 0;
 }
 
+/* What stands behind the word at the line's beginning; NULL: another word does. */
+static char *behind(char *line, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (strncmp(line, word, len) != 0 || (line[len] != ' ' && line[len] != '\t'))
+		return NULL;
+	return trim_line(line + len);
+}
+
 static int conf_line(struct td_policy *p, char *line, struct td_err *ret_err)
 {
 	const char *value;
 	int r = -EINVAL;
+	char *rest;
 
 	line = trim_line(line);
 	if (*line == 0 || *line == '#')
 		return 0;
-	if (strncmp(line, "allow", 5) == 0 && strchr(" \t", line[5]) && line[5])
-		return td_policy_allow(p, trim_line(line + 5), ret_err);
+	rest = behind(line, "allow");
+	if (rest && *rest)
+		return td_policy_allow(p, rest, ret_err);
+	rest = behind(line, "allow-write");
+	if (rest && *rest)
+		return td_policy_allow_write(p, rest, ret_err);
 	if ((value = conf_value(line, "probe-backing")))
 		r = conf_choice(value, "no", "yes", &p->probe_backing);
 	else if ((value = conf_value(line, "on-enospc")))
 		r = conf_choice(value, "report", "pause", &p->pause_on_enospc);
 	else if ((value = conf_value(line, "request-timeout")))
 		r = conf_seconds(value, &p->request_timeout);
+	else if ((value = conf_value(line, "sandbox")))
+		r = conf_choice(value, "on", "off", &p->no_sandbox);
 	if (r == 0)
 		return 0;
-	return td_err_set(ret_err, -EINVAL,
-			  "'%s': a line is \"allow DIR\", \"probe-backing = yes\" (or no), "
-			  "\"on-enospc = pause\" (or report) or \"request-timeout = SECONDS\"",
-			  line);
+	return td_err_set(
+		ret_err, -EINVAL,
+		"'%s': a line is \"allow DIR\", \"allow-write DIR\", \"probe-backing = yes\" (or no), "
+		"\"on-enospc = pause\" (or report), \"request-timeout = SECONDS\" or \"sandbox = off\" "
+		"(or on)",
+		line);
 }
 
 int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err)
@@ -181,13 +213,13 @@ int td_policy_read(struct td_policy *p, const char *path, struct td_err *ret_err
 
 /* ---- opening ---- */
 
-static bool dir_holds(const char *dir, const char *real)
+bool td_policy_holds(const char *dir, const char *real)
 {
 	size_t len = strlen(dir);
 
 	if (strcmp(dir, "/") == 0)
 		return true;
-	return strncmp(dir, real, len) == 0 && real[len] == '/';
+	return strncmp(dir, real, len) == 0 && (real[len] == '/' || real[len] == '\0');
 }
 
 static int check_place(const struct td_policy *p, const char *path, const char *real, struct td_err *ret_err)
@@ -195,7 +227,7 @@ static int check_place(const struct td_policy *p, const char *path, const char *
 	const char *slash = strrchr(real, '/');
 
 	for (unsigned i = 0; p && i < p->nr_dirs; i++)
-		if (dir_holds(p->dirs[i], real))
+		if (td_policy_holds(p->dirs[i].path, real))
 			return 0;
 	return td_err_set(
 		ret_err, -EACCES,
@@ -256,7 +288,7 @@ int td_policy_open(const struct td_policy *p, const char *path, int open_flags, 
 void td_policy_done(struct td_policy *p)
 {
 	for (unsigned i = 0; i < p->nr_dirs; i++)
-		free(p->dirs[i]);
+		free(p->dirs[i].path);
 	free(p->dirs);
 	*p = (struct td_policy){ 0 };
 }

@@ -12,18 +12,28 @@
 
 #define TD_REQUEST_TIMEOUT_MAX 86400u /* seconds */
 
+struct td_policy_dir {
+	char *path; /* real */
+	bool write; /* a daemon in its sandbox may open images there for writing too */
+};
+
 struct td_policy {
 	unsigned nr_dirs;
-	char **dirs;        /* real paths */
+	struct td_policy_dir *dirs;
 	bool probe_backing; /* a backing file without a recorded format may be probed */
 
 	/* For whoever serves disks: what to do where a disk is given nothing else. */
+	bool no_sandbox;
 	bool pause_on_enospc;
 	unsigned request_timeout; /* seconds; 0: none */
 };
 
-/* Allow a directory and all below it ("/": everything).  -ENOENT and friends if it cannot be resolved. */
+/*
+ * Allow a directory and all below it ("/": everything), or a single file or device.  -ENOENT and friends if it cannot
+ * be resolved.
+ */
 TD_CHECK int td_policy_allow(struct td_policy *p, const char *dir, struct td_err *ret_err);
+TD_CHECK int td_policy_allow_write(struct td_policy *p, const char *dir, struct td_err *ret_err);
 
 /* Allow the directory that holds the file the user named. */
 TD_CHECK int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err);
@@ -41,6 +51,9 @@ TD_CHECK int td_policy_read(struct td_policy *p, const char *path, struct td_err
  */
 TD_CHECK int td_policy_open(const struct td_policy *p, const char *path, int open_flags,
 			    struct td_err *ret_err);
+
+/* Is real, a resolved path, dir or below it? */
+bool td_policy_holds(const char *dir, const char *real);
 
 void td_policy_done(struct td_policy *p);
 

@@ -175,8 +175,16 @@ static void the_configuration_file_is_read(void **state)
 	assert_int_equal(read_conf(&p, text), 0);
 	assert_int_equal(p.nr_dirs, 2);
 	assert_true(p.probe_backing);
-	assert_int_equal(read_conf(&p, "probe-backing=no"), 0);
+	assert_false(p.no_sandbox);
+	assert_false(p.dirs[0].write || p.dirs[1].write);
+	(void)snprintf(text, sizeof(text), "probe-backing=no\nsandbox = off\nallow-write %s/out", env.dir);
+	assert_int_equal(read_conf(&p, text), 0);
 	assert_false(p.probe_backing);
+	assert_true(p.no_sandbox);
+	assert_int_equal(p.nr_dirs, 2); /* the same, for writing too now */
+	assert_true(!p.dirs[0].write && p.dirs[1].write);
+	assert_int_equal(read_conf(&p, "sandbox=on"), 0);
+	assert_false(p.no_sandbox);
 	assert_int_equal(read_conf(&p, "on-enospc = pause\nrequest-timeout=60\n"), 0);
 	assert_true(p.pause_on_enospc);
 	assert_int_equal(p.request_timeout, 60);
@@ -198,6 +206,10 @@ static void a_line_it_does_not_know_is_an_error_with_its_number(void **state)
 					     "request-timeout = 1M",
 					     "request-timeout = -1",
 					     "request-timeout = 86401",
+					     "allow-write",
+					     "allow-writes /",
+					     "sandbox",
+					     "sandbox = no",
 					     "x" };
 	struct td_policy p = { 0 };
 
