@@ -233,8 +233,11 @@ static int unpause_onto(struct daemon *d, const char *spec, struct td_err *ret_e
 static int cmd_unpause(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	const char *spec = get_string(request, "spec");
+	int r = spec ? daemon_may_open(d, spec, td_vbd_read_only(d->vbd), ret_err) : 0;
 
 	(void)reply;
+	if (r < 0)
+		return r;
 	return spec && td_vbd_spec(d->vbd) ? unpause_onto(d, spec, ret_err)
 					   : td_vbd_unpause(d->vbd, spec, ret_err);
 }

@@ -5,7 +5,6 @@
 #include "control.h"
 #include <blktap/co.h>
 #include <config.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -107,6 +106,7 @@ int control_info(struct daemon *d, json_t *reply)
 	put(reply, "on_enospc", json_string(policy->pause_on_enospc ? "pause" : "report"), &r);
 	put(reply, "request_timeout", number(policy->timeout_s), &r);
 	put(reply, "engine", json_string(d->env.engine->ops->name), &r);
+	put(reply, "sandbox", sandbox_json(&d->sandbox), &r);
 	put(reply, "exports", exports_json(d, false, &r), &r);
 	return r;
 }
@@ -237,21 +237,17 @@ static uint64_t ns_of(struct timeval t)
 }
 
 /* Bytes, as of now; 0 if /proc does not say. */
-static uint64_t resident(void)
+static uint64_t resident(const struct daemon *d)
 {
-	FILE *f = fopen("/proc/self/statm", "re");
-	char line[128] = "", *second;
+	char line[128], *second;
+	ssize_t n = pread(d->statm, line, sizeof(line) - 1, 0);
 
-	if (!f)
-		return 0;
-	if (!fgets(line, sizeof(line), f))
-		line[0] = '\0';
-	fclose(f);
+	line[n > 0 ? n : 0] = '\0';
 	second = strchr(line, ' ');
 	return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
-static json_t *process_json(int *r)
+static json_t *process_json(const struct daemon *d, int *r)
 {
 	json_t *o = json_object();
 	struct rusage u = { 0 };
@@ -260,7 +256,7 @@ static json_t *process_json(int *r)
 	getrusage(RUSAGE_SELF, &u);
 	put(o, "user_ns", number(ns_of(u.ru_utime)), r);
 	put(o, "system_ns", number(ns_of(u.ru_stime)), r);
-	put(o, "rss", number(resident()), r);
+	put(o, "rss", number(resident(d)), r);
 	put(o, "buffers", number(td_buf_cached()), r);
 	put(o, "stacks", number(td_co_stacks(&stack)), r);
 	put(o, "stack_size", number(stack), r);
@@ -274,7 +270,8 @@ int control_stats(struct daemon *d, json_t *reply)
 	put(reply, "vbd", vbd_json(td_vbd_stats(d->vbd), &r), &r);
 	put(reply, "images", images_json(td_vbd_image(d->vbd), &r), &r);
 	put(reply, "engine", engine_json(d->env.engine, &r), &r);
-	put(reply, "process", process_json(&r), &r);
+	put(reply, "process", process_json(d, &r), &r);
+	put(reply, "sandbox", sandbox_json(&d->sandbox), &r);
 	put(reply, "exports", exports_json(d, true, &r), &r);
 	return r;
 }

@@ -7,8 +7,10 @@
  * needs is waited for without a limit: an exit before the flush would lose what was acknowledged.
  */
 #include "daemon.h"
+#include "config.h"
 #include <blktap/ctl.h>
 #include <blktap/log.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -16,7 +18,12 @@
 #define POOL_THREADS 4
 #define RUN_PATH_MAX 108 /* of a socket */
 #define STOP_POLL_NS 2000000ull
-#define STOP_NS      (15ull * 1000000000) /* for exports; each bounds itself well below */
+#ifdef TD_SANITIZE
+#define SANDBOX_OFF_HERE true
+#else
+#define SANDBOX_OFF_HERE false
+#endif
+#define STOP_NS (15ull * 1000000000) /* for exports; each bounds itself well below */
 
 /* ---- exports ---- */
 
@@ -174,9 +181,10 @@ struct start_call {
 static int start_outside(void *arg)
 {
 	const struct start_call *c = arg;
+	int r = c->nr > 0 ? export_start_all(c->d, c->exports, c->nr, c->err)
+			  : export_start_default(c->d, c->err);
 
-	return c->nr > 0 ? export_start_all(c->d, c->exports, c->nr, c->err)
-			 : export_start_default(c->d, c->err);
+	return r == 0 && c->d->sandbox.waits ? daemon_sandbox(c->d, c->err) : r;
 }
 
 static int free_outside(void *arg)
@@ -236,7 +244,11 @@ int daemon_open(struct daemon *d, const char *spec, unsigned open_flags, const s
 
 	if (d->ending)
 		return td_err_set(ret_err, -ESHUTDOWN, "this tapdisk is ending");
-	r = td_vbd_open(d->vbd, spec, open_flags, ret_err);
+	r = daemon_may_open(d, spec, (open_flags & TD_OPEN_RDONLY) != 0, ret_err);
+	for (unsigned i = 0; i < nr && r == 0; i++)
+		r = daemon_may_listen(d, exports[i].address, ret_err);
+	if (r == 0)
+		r = td_vbd_open(d->vbd, spec, open_flags, ret_err);
 	if (r < 0)
 		return r;
 	td_vbd_set_policy(d->vbd, policy ? policy : &d->defaults);
@@ -258,16 +270,42 @@ static int start_policy(struct daemon *d, const struct daemon_options *o, struct
 	int r = td_policy_read(&d->policy, NULL, ret_err);
 
 	for (unsigned i = 0; i < o->nr_allow && r == 0; i++)
-		r = td_policy_allow(&d->policy, o->allow[i], ret_err);
+		r = o->allow_write[i] ? td_policy_allow_write(&d->policy, o->allow[i], ret_err)
+				      : td_policy_allow(&d->policy, o->allow[i], ret_err);
 	d->env.policy = &d->policy;
 	d->defaults.pause_on_enospc = o->on_enospc < 0 ? d->policy.pause_on_enospc : o->on_enospc > 0;
 	d->defaults.timeout_s =
 		o->request_timeout < 0 ? d->policy.request_timeout : (unsigned)o->request_timeout;
 	d->env.notice = on_notice;
-	/* Without a place for it a killed process loses what was not flushed. */
+	return r;
+}
+
+/* A sanitizer looks at files and starts processes of its own: in its builds the sandbox has to be asked for. */
+static int start_sandbox(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
+{
+	struct sandbox *s = &d->sandbox;
+	int r;
+
+	s->off = d->policy.no_sandbox || SANDBOX_OFF_HERE;
+	if (o->sandbox)
+		s->off = strcmp(o->sandbox, "off") == 0;
+	s->waits = !o->spec && !s->off;
+	if (!o->user)
+		return 0;
+	if (s->off)
+		return td_err_set(ret_err, -EINVAL, "--user %s: is part of the sandbox, which is off",
+				  o->user);
+	r = sandbox_user(s, o->user, ret_err);
+	if (r == 0)
+		td_run_dir_of(s->uid);
+	return r;
+}
+
+/* Without a place for it a killed process loses what was not flushed. */
+static void start_keeping(struct daemon *d)
+{
 	if (td_run_dir(&d->env.keep_dir, NULL) < 0)
 		d->env.keep_dir = NULL;
-	return r;
 }
 
 static void on_signal(void *arg, int signo)
@@ -314,8 +352,15 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err
 	struct open_call c = { d, o, ret_err };
 	int r;
 
-	*d = (struct daemon){ .minor = o->minor, .marker = -1 };
+	*d = (struct daemon){
+		.minor = o->minor,
+		.marker = -1,
+		.statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC),
+	};
 	r = start_policy(d, o, ret_err);
+	if (r == 0)
+		r = start_sandbox(d, o, ret_err);
+	start_keeping(d);
 	if (r == 0)
 		r = start_runtime(d, o, ret_err);
 	if (r < 0)
@@ -380,5 +425,8 @@ void daemon_free(struct daemon *d)
 		td_pool_free(d->env.pool);
 	td_loop_free(d->env.loop);
 	td_policy_done(&d->policy);
+	sandbox_done(&d->sandbox);
+	if (d->statm >= 0)
+		close(d->statm);
 	td_co_thread_done();
 }

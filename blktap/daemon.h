@@ -5,6 +5,7 @@
  *	main.c		the command line, daemonizing
  *	daemon.c	starting, opening, closing, ending
  *	daemon-ring.c	connecting and disconnecting Xen guests
+ *	daemon-sandbox.c	what is left to it in the sandbox
  *	control.c	the control socket: lines in, lines out
  *	control-cmd.c	the commands
  *	control-ring.c	the commands for Xen guests' rings
@@ -14,6 +15,7 @@
 #ifndef BLKTAP_DAEMON_H
 #define BLKTAP_DAEMON_H
 
+#include "sandbox.h"
 #include <blktap/export.h>
 #include <blktap/io.h>
 #include <blktap/lock.h>
@@ -36,7 +38,10 @@ struct daemon_options {
 	bool read_only;
 	int on_enospc;       /* 1: wait, 0: report, -1: as blktap.conf says */
 	int request_timeout; /* seconds; -1: as blktap.conf says */
+	const char *user;    /* in the sandbox; NULL: stay */
+	const char *sandbox; /* "on", "off"; NULL: what the configuration says */
 	const char *allow[32];
+	bool allow_write[32];
 	unsigned nr_allow;
 	struct export_request exports[DAEMON_MAX_EXPORTS];
 	unsigned nr_exports;
@@ -45,6 +50,8 @@ struct daemon_options {
 struct daemon {
 	struct td_env env;
 	struct td_policy policy;
+	struct sandbox sandbox;
+	int statm; /* /proc/self/statm, which a sandbox does not open; -1: none */
 	struct td_vbd *vbd;
 	struct td_export *exports[DAEMON_MAX_EXPORTS];
 	unsigned nr_exports;
@@ -86,7 +93,17 @@ TD_CO TD_CHECK int daemon_open(struct daemon *d, const char *spec, unsigned open
 /* Stop the exports, close the disk. */
 TD_CO TD_CHECK int daemon_close(struct daemon *d, struct td_err *ret_err);
 
-/* ---- daemon-ring.c: the same ---- */
+/* ---- daemon-sandbox.c ---- */
+
+/* Into the sandbox, unless it is off: with a disk open, outside coroutines. */
+TD_CHECK int daemon_sandbox(struct daemon *d, struct td_err *ret_err);
+
+/* What the sandbox would refuse, refused with a sentence. */
+TD_CHECK int daemon_may_open(const struct daemon *d, const char *spec, bool read_only,
+			     struct td_err *ret_err);
+TD_CHECK int daemon_may_listen(const struct daemon *d, const char *address, struct td_err *ret_err);
+
+/* ---- daemon-ring.c: in coroutines again ---- */
 
 /* Serve a guest's ring.  -EEXIST: this guest has one already; -ENODEV: no disk is open, or no Xen. */
 TD_CO TD_CHECK int daemon_ring_connect(struct daemon *d, const struct td_xen_setup *setup,

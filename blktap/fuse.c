@@ -10,14 +10,12 @@
  * ENOTCONN from then on.  The end, from outside (umount, fusermount3 -u): the kernel hangs up, main is told.
  */
 #include "fuse.h"
+#include "fuse-unmount.h"
 #include <blktap/log.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -130,61 +128,6 @@ static void answered(struct fuse_export *e)
 
 /* ---- the file under the mount ---- */
 
-/* Its directory resolved, its last part as it is: a dead mount there must not be looked at. */
-static int absolute_path(const char *path, char **ret_path, struct td_err *ret_err)
-{
-	td_cleanup(free) char *copy = strdup(path);
-	td_cleanup(free) char *dir = NULL;
-	char *slash = copy ? strrchr(copy, '/') : NULL;
-	const char *name = slash ? slash + 1 : copy;
-
-	if (!copy)
-		return td_err_set(ret_err, -ENOMEM, "no memory");
-	if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return td_err_set(ret_err, -EINVAL, "%s: --fuse wants the name of a file", path);
-	if (slash)
-		*slash = '\0';
-	dir = realpath(!slash ? "." : slash == copy ? "/" : copy, NULL);
-	if (!dir)
-		return td_err_set(ret_err, -errno, "%s: %s", path, strerror(errno));
-	if (asprintf(ret_path, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name) < 0)
-		return td_err_set(ret_err, -ENOMEM, "no memory");
-	return 0;
-}
-
-/* A directory may be ".", and a link to one; not where a dead mount has to be found first. */
-static int absolute_dir(const char *path, char **ret_path, struct td_err *ret_err)
-{
-	td_cleanup(free) char *copy = NULL;
-
-	*ret_path = realpath(path, NULL);
-	if (*ret_path)
-		return 0;
-	copy = strdup(path);
-	for (char *end = copy ? copy + strlen(copy) : NULL; end && end > copy + 1 && end[-1] == '/'; end--)
-		end[-1] = '\0';
-	return copy ? absolute_path(copy, ret_path, ret_err) : td_err_set(ret_err, -ENOMEM, "no memory");
-}
-
-/* What a daemon left that was killed.  Only root may call umount2(); fusermount3 does it for others. */
-static int unmount_stale(const char *path)
-{
-	const char *argv[] = { "fusermount3", "-u", "-z", "-q", "--", path, NULL };
-	extern char **environ;
-	pid_t pid;
-	int status, r;
-
-	if (geteuid() == 0)
-		return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
-	r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ);
-	if (r != 0)
-		return -r;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
-}
-
 static bool is_mount_point(const char *path, const struct stat *st)
 {
 	td_cleanup(free) char *dir = strdup(path);
@@ -244,7 +187,7 @@ static int prepare(struct fuse_export *e, struct td_err *ret_err)
 
 	for (int i = 0; i < STALE_MAX && r == 0 && is_dead_mount(e->path); i++) {
 		td_info("fuse %s: removing the mount of a daemon that is gone", e->path);
-		r = unmount_stale(e->path);
+		r = fuse_unmount(e->path);
 	}
 	if (r < 0)
 		return td_err_set(
@@ -370,16 +313,36 @@ static bool fuse_stopped(struct td_export *x)
 	return e->stopping && !e->last_look_due && e->in_flight == 0;
 }
 
-/* Closes the session first: an unmount with it open could ask us something.  Then nothing can be in the way. */
+/*
+ * Closes the session first: an unmount with it open could ask us something.  Then nothing can be in the way.  What was
+ * unmounted from outside (gone) is not looked for again: something else may be mounted there by now.
+ */
+static void unmount(struct fuse_export *e)
+{
+	int r;
+
+	if (!fuse_unmounter_runs()) {
+		fuse_session_unmount(e->session);
+		fuse_session_destroy(e->session);
+		return;
+	}
+	fuse_session_destroy(e->session);
+	if (e->gone && !e->made_file)
+		return;
+	r = fuse_unmounter_ask(e->path, !e->gone, e->made_file);
+	if (r < 0)
+		td_warn("fuse %s: cannot be unmounted: %s; try: umount -l %s", e->path, strerror(-r),
+			e->path);
+	e->made_file = false;
+}
+
 static void export_destroy(struct fuse_export *e)
 {
 	td_timer_cancel(&e->last_look);
 	td_loop_unwatch(&e->watch);
 	td_vbd_unwatch(e->pub.vbd, &e->disk);
-	if (e->session) {
-		fuse_session_unmount(e->session);
-		fuse_session_destroy(e->session);
-	}
+	if (e->session)
+		unmount(e);
 	if (e->made_file && unlink(e->path) < 0 && errno != ENOENT)
 		td_warn("fuse %s: cannot remove the file that was made for the mount: %s", e->path,
 			strerror(errno));
@@ -428,7 +391,8 @@ static int export_start(struct td_loop *loop, struct td_vbd *vbd, const char *ad
 		r = td_err_set(ret_err, r, "no memory for a FUSE export");
 		goto fail;
 	}
-	r = dir ? absolute_dir(address, &e->path, ret_err) : absolute_path(address, &e->path, ret_err);
+	r = dir ? fuse_absolute_dir(address, &e->path, ret_err)
+		: fuse_absolute_path(address, &e->path, ret_err);
 	if (r == 0 && dir)
 		r = fuse_dir_new(e, &e->dir, ret_err);
 	if (r == 0)

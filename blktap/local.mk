@@ -16,6 +16,8 @@ blktap_libfuse_export_a_SOURCES = \
 	blktap/fuse-parts.c \
 	blktap/fuse-parts.h \
 	blktap/fuse-slot.c \
+	blktap/fuse-unmount.c \
+	blktap/fuse-unmount.h \
 	blktap/fuse.c \
 	blktap/fuse.h
 blktap_libfuse_export_a_CFLAGS = $(AM_CFLAGS) $(BLKID_CFLAGS)
@@ -30,6 +32,7 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/control.c \
 	blktap/control.h \
 	blktap/daemon-ring.c \
+	blktap/daemon-sandbox.c \
 	blktap/daemon.c \
 	blktap/daemon.h \
 	blktap/marker.c \
@@ -44,6 +47,11 @@ blktap_libtapdisk_a_SOURCES = \
 	blktap/nbd-wire.c \
 	blktap/nbd-wire.h \
 	blktap/nbd.h \
+	blktap/sandbox-drop.c \
+	blktap/sandbox-landlock.c \
+	blktap/sandbox-seccomp.c \
+	blktap/sandbox.c \
+	blktap/sandbox.h \
 	blktap/usock.c \
 	blktap/vbd-policy.c \
 	blktap/vbd-private.h \
@@ -55,4 +63,4 @@ EXTRA_DIST += blktap/README.md
 sbin_PROGRAMS += bin/tapdisk
 bin_tapdisk_SOURCES = blktap/main.c
 bin_tapdisk_LDADD = blktap/libtapdisk.a blktap/libfuse-export.a blktap/libctl.a $(DRIVER_LIBS) \
-	$(FUSE_LIBS) $(BLKID_LIBS) $(JANSSON_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)
+	$(FUSE_LIBS) $(BLKID_LIBS) $(JANSSON_LIBS) $(SECCOMP_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)

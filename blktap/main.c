@@ -6,6 +6,7 @@
  * the parent waits until the child is ready or has said what is wrong, and exits with its status.
  */
 #include "control.h"
+#include "fuse-unmount.h"
 #include <blktap/background.h>
 #include <blktap/log.h>
 #include <config.h>
@@ -43,6 +44,9 @@ static const char help[] =
 	"      --engine NAME     auto, io_uring, libaio, sync or threads (default: auto)\n"
 	"      --depth N         requests in the kernel at once, 1..4096 (default: 256)\n"
 	"      --allow DIR       images may name files in this directory too (may be repeated)\n"
+	"      --allow-write DIR the same, and unpause may move the disk to an image there\n"
+	"      --sandbox on|off  keep only what serving the disk needs (default: on)\n"
+	"      --user NAME[:GROUP]  in the sandbox, be this user\n"
 	"      --minor N         the disk's number, for nbd<pid>.<N> in the run-time directory\n"
 	"      --on-enospc DO    report (an error to whoever wrote) or pause (wait for space)\n"
 	"      --request-timeout SECONDS\n"
@@ -65,6 +69,9 @@ enum {
 	OPT_ENGINE,
 	OPT_DEPTH,
 	OPT_ALLOW,
+	OPT_ALLOW_WRITE,
+	OPT_SANDBOX,
+	OPT_USER,
 	OPT_MINOR,
 	OPT_ON_ENOSPC,
 	OPT_REQUEST_TIMEOUT,
@@ -85,6 +92,9 @@ static const struct option long_options[] = {
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "depth", required_argument, NULL, OPT_DEPTH },
 	{ "allow", required_argument, NULL, OPT_ALLOW },
+	{ "allow-write", required_argument, NULL, OPT_ALLOW_WRITE },
+	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
+	{ "user", required_argument, NULL, OPT_USER },
 	{ "minor", required_argument, NULL, OPT_MINOR },
 	{ "on-enospc", required_argument, NULL, OPT_ON_ENOSPC },
 	{ "request-timeout", required_argument, NULL, OPT_REQUEST_TIMEOUT },
@@ -168,11 +178,13 @@ static int add_export(struct daemon_options *o, const struct td_export_ops *ops,
 	return 0;
 }
 
-static int add_allow(struct daemon_options *o, const char *dir, struct td_err *err)
+static int add_allow(struct daemon_options *o, const char *dir, bool write, struct td_err *err)
 {
 	if (o->nr_allow == TD_NELEMS(o->allow))
-		return td_err_set(err, -EINVAL, "at most %zu of --allow", TD_NELEMS(o->allow));
-	o->allow[o->nr_allow++] = dir;
+		return td_err_set(err, -EINVAL, "at most %zu of --allow and --allow-write",
+				  TD_NELEMS(o->allow));
+	o->allow[o->nr_allow] = dir;
+	o->allow_write[o->nr_allow++] = write;
 	return 0;
 }
 
@@ -205,7 +217,16 @@ static int parse_long(int c, struct options *o, struct td_err *err)
 	case OPT_RING:
 		return add_export(d, &td_ring_export, optarg, err);
 	case OPT_ALLOW:
-		return add_allow(d, optarg, err);
+	case OPT_ALLOW_WRITE:
+		return add_allow(d, optarg, c == OPT_ALLOW_WRITE, err);
+	case OPT_SANDBOX:
+		d->sandbox = optarg;
+		return strcmp(optarg, "on") == 0 || strcmp(optarg, "off") == 0
+			       ? 0
+			       : td_err_set(err, -EINVAL, "--sandbox %s: should be on or off", optarg);
+	case OPT_USER:
+		d->user = optarg;
+		return 0;
 	case OPT_NAME:
 		d->name = optarg;
 		return check_name(optarg, err);
@@ -337,11 +358,33 @@ static int say_ready(const struct daemon *d, const struct options *o, int parent
 	if (fflush(stdout) == EOF)
 		return td_err_set(err, -errno, "standard output: %s", strerror(errno));
 	if (!o->foreground || o->syslog) {
-		td_log_syslog("tapdisk");
 		on_syslog = true;
 		td_background_ready(parent);
 	}
 	return 0;
+}
+
+/* Whoever is to be talked to later is connected to before: the system's log. */
+static int close_doors(struct daemon *d, const struct options *o, struct td_err *err)
+{
+	if (!o->foreground || o->syslog)
+		td_log_syslog("tapdisk");
+	return o->daemon.spec ? daemon_sandbox(d, err) : 0;
+}
+
+/* What a sandbox cannot do at the end; while nothing is open yet. */
+static int start_helper(const struct daemon_options *o, char **argv, struct td_err *err)
+{
+	struct fuse_place places[DAEMON_MAX_EXPORTS];
+	unsigned nr = 0;
+
+	for (unsigned i = 0; i < o->nr_exports; i++) {
+		bool dir = o->exports[i].ops == &td_fuse_dir_export;
+
+		if (dir || o->exports[i].ops == &td_fuse_export)
+			places[nr++] = (struct fuse_place){ o->exports[i].address, dir };
+	}
+	return nr > 0 ? fuse_unmounter_start(places, nr, argv, err) : 0;
 }
 
 static int serve(const struct options *o, int parent, struct td_err *err)
@@ -353,6 +396,8 @@ static int serve(const struct options *o, int parent, struct td_err *err)
 	r = daemon_start(&d, &o->daemon, err);
 	if (r == 0 && !o->no_control)
 		r = control_start(&d, &control, err);
+	if (r == 0)
+		r = close_doors(&d, o, err);
 	if (r == 0)
 		r = say_ready(&d, o, parent, err);
 	if (r == 0) {
@@ -387,8 +432,10 @@ int main(int argc, char **argv)
 		r = td_background_start(&parent, &err);
 	if (r == 0) {
 		set_process();
-		r = serve(&o, parent, &err);
+		r = start_helper(&o.daemon, argv, &err);
 	}
+	if (r == 0)
+		r = serve(&o, parent, &err);
 	if (r == 0)
 		return 0;
 	complain(err.msg);

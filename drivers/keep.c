@@ -43,14 +43,24 @@ uint64_t keep_head_sum(const struct keep_head *h)
 /* Empty where the kernel does not tell: then a file of an earlier start cannot be told from one of this. */
 void keep_boot_id(char boot[40])
 {
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	static char known[40];
+	int fd;
 
-	memset(boot, 0, 40);
-	if (fd < 0)
-		return;
-	if (read(fd, boot, 36) != 36)
-		memset(boot, 0, 40);
-	(void)close(fd);
+	if (!known[0]) {
+		fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && read(fd, known, 36) != 36)
+			memset(known, 0, sizeof(known));
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	memcpy(boot, known, sizeof(known));
+}
+
+void td_keep_prepare(void)
+{
+	char boot[40];
+
+	keep_boot_id(boot);
 }
 
 /* The node that is in the file. */
@@ -98,6 +108,20 @@ int keep_where(const struct td_image *im, char **ret_path, struct keep_id *ret_i
 	return 0;
 }
 
+/*
+ * Ours, or of whom the run-time directory is: a process that starts as root and goes on as another user makes files as
+ * either.  Whoever owns the directory could put there what he likes anyway.
+ */
+static bool is_owner(const char *path, uid_t uid)
+{
+	td_cleanup(free) char *dir = strndup(path, (size_t)(strrchr(path, '/') - path));
+	struct stat st;
+
+	if (uid == geteuid())
+		return true;
+	return dir && stat(dir, &st) == 0 && st.st_uid == uid;
+}
+
 int keep_open(const char *path, bool exclusive, int *ret_fd)
 {
 	int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -108,7 +132,7 @@ int keep_open(const char *path, bool exclusive, int *ret_fd)
 		return -errno;
 	if (fstat(fd, &st) < 0)
 		r = -errno;
-	else if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) || st.st_nlink > 1)
+	else if (!S_ISREG(st.st_mode) || !is_owner(path, st.st_uid) || (st.st_mode & 077) || st.st_nlink > 1)
 		r = -EPERM;
 	else if (flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
 		r = errno == EWOULDBLOCK ? -EBUSY : -errno;

@@ -16,6 +16,9 @@
  */
 TD_CHECK int td_run_dir(const char **ret_dir, struct td_err *ret_err);
 
+/* From here on a directory of this user is as good as one of ours: he is who we are going to be. */
+void td_run_dir_of(uid_t uid);
+
 /* "<run dir>/<name>" as a new string of the caller's. */
 TD_CHECK int td_run_path(char **ret_path, struct td_err *ret_err, const char *fmt, ...) TD_PRINTF(3, 4);
 

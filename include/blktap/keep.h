@@ -51,6 +51,9 @@ struct td_keep_area {
 
 /* ---- the file of an image that is open for writing ---- */
 
+/* Ask the system now for what is needed of it later: a process in a sandbox is not told any more. */
+void td_keep_prepare(void);
+
 /* Whose file it is; both processes have to say the same. */
 struct td_keep_tag {
 	uint32_t word[2];

@@ -27,7 +27,13 @@ tests_daemon_test_ctl_events_LDADD = blktap/libctl.a $(DRIVER_LIBS) $(CMOCKA_LIB
 DAEMON_TESTS += tests/daemon/test-guests
 tests_daemon_test_guests_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS)
 tests_daemon_test_guests_LDADD = blktap/libtapdisk.a blktap/libctl.a tests/lib/libtest.a $(DRIVER_LIBS) \
-	$(CMOCKA_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+	$(CMOCKA_LIBS) $(JANSSON_LIBS) $(SECCOMP_LIBS) $(DRIVER_SYSLIBS)
+
+DAEMON_TESTS += tests/daemon/test-sandbox
+tests_daemon_test_sandbox_SOURCES = tests/daemon/attack.c tests/daemon/attack.h tests/daemon/test-sandbox.c
+tests_daemon_test_sandbox_CPPFLAGS = $(DAEMON_TEST_CPPFLAGS) -I$(top_srcdir)/drivers
+tests_daemon_test_sandbox_LDADD = blktap/libtapdisk.a blktap/libctl.a tests/lib/libtest.a $(DRIVER_LIBS) \
+	$(CMOCKA_LIBS) $(JANSSON_LIBS) $(SECCOMP_LIBS) $(XEN_LIBS) $(DRIVER_SYSLIBS)
 
 check_PROGRAMS += $(DAEMON_TESTS)
 TESTS += $(DAEMON_TESTS)

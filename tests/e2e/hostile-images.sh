@@ -301,9 +301,11 @@ refused 'none: .*No such file' qcow2:over
 over fifo raw
 refused 'fifo: .*neither a regular file' qcow2:over
 mkdir folder
-over folder raw
-refused 'folder: .*neither a regular file' qcow2:over
-for outside in . /dev/zero /etc/passwd ../elsewhere/secret "$T/elsewhere/secret" way-out ./../d/../elsewhere/secret; do
+for name in folder .; do
+	over "$name" raw
+	refused "$name: .*neither a regular file" qcow2:over
+done
+for outside in .. /dev/zero /etc/passwd ../elsewhere/secret "$T/elsewhere/secret" way-out ./../d/../elsewhere/secret; do
 	over "$outside" raw
 	refused 'no allowed directory holds it: --allow [^ ]+ or the line' qcow2:over
 done

@@ -30,6 +30,7 @@ E2E += tests/e2e/daemon-filters.sh
 E2E += tests/e2e/daemon-life.sh
 E2E += tests/e2e/daemon-policy.sh
 E2E += tests/e2e/daemon-resize.sh
+E2E += tests/e2e/sandbox.sh
 E2E += tests/e2e/daemon-ring.sh
 E2E += tests/e2e/nbd-hostile.sh
 E2E += tests/e2e/nbd-interop.sh

@@ -86,7 +86,7 @@ forget_pid "$BENCH"
 [ "$status" = 1 ] || fail "the client of a killed daemon: exit $status"
 grep -q "the server has gone" "$T/bench.err" || fail "it says: $(cat "$T/bench.err")"
 [ "$(wc -l <"$T/bench.err")" = 1 ] || fail "an error is one line: $(cat "$T/bench.err")"
-rm -f "$BLKTAP_RUN_DIR"/*
+rm -rf "${BLKTAP_RUN_DIR:?}"/*
 
 # A dead socket is replaced; SIGTERM under load drains, and the socket is removed.
 start_tapdisk --ring "unix:$T/r" "qcow2:$T/disk"

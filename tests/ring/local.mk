@@ -44,7 +44,7 @@ RING_TESTS += tests/ring/test-xen
 tests_ring_test_xen_CPPFLAGS = $(RING_TEST_CPPFLAGS)
 tests_ring_test_xen_CFLAGS = $(RING_TEST_CFLAGS)
 tests_ring_test_xen_LDADD = tests/ring/libguest.a blktap/libtapdisk.a blktap/libctl.a tests/lib/libtest.a \
-	$(DRIVER_LIBS) $(CMOCKA_LIBS) $(JANSSON_LIBS) $(DRIVER_SYSLIBS)
+	$(DRIVER_LIBS) $(CMOCKA_LIBS) $(JANSSON_LIBS) $(SECCOMP_LIBS) $(DRIVER_SYSLIBS)
 endif
 
 # For callgrind and perf, by hand: make tests/ring/bench-ring.
