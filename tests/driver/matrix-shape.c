@@ -122,17 +122,18 @@ static void describe(struct shape *s)
 			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, " <- raw %llu",
 					      (unsigned long long)l->size);
 		else
-			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s %llu",
+			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s %llu",
 					      i + 1 < s->nr ? " <-" : "", l->version, 1u << l->cluster_bits,
 					      1u << l->refcount_order, l->lazy ? "/lazy" : "",
-					      l->zstd ? "/zstd" : "", l->preallocated ? "/prealloc" : "",
-					      (unsigned long long)l->size);
+					      l->zstd ? "/zstd" : "", l->prealloc ? "/" : "",
+					      l->prealloc ? l->prealloc : "", (unsigned long long)l->size);
 	}
 }
 
 void shape_choose(struct shape *s, uint64_t seed)
 {
 	static const char *const engines[] = { "auto", "libaio", "sync" };
+	static const char *const preallocs[] = { "metadata", "metadata", "falloc", "full" };
 
 	*s = (struct shape){ .seed = seed, .rnd = seed };
 	choose_chain(s);
@@ -142,8 +143,8 @@ void shape_choose(struct shape *s, uint64_t seed)
 	s->ours = shape_chance(s, 50);
 	/* One snapshot makes refcounts of 2. */
 	s->snapshot = shape_top(s)->refcount_order > 0 && shape_chance(s, 25);
-	if (!s->ours && s->nr == 1)
-		shape_top(s)->preallocated = shape_chance(s, 15);
+	if (s->nr == 1 && shape_chance(s, 15))
+		shape_top(s)->prealloc = preallocs[shape_below(s, TD_NELEMS(preallocs))];
 	describe(s);
 }
 
@@ -151,10 +152,10 @@ void shape_choose(struct shape *s, uint64_t seed)
 
 static void layer_options(const struct layer *l, char *out, size_t len)
 {
-	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s",
+	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s%s",
 		       l->version == 2 ? "0.10" : "1.1", 1u << l->cluster_bits, 1u << l->refcount_order,
 		       l->lazy ? ",lazy_refcounts=on" : "", l->zstd ? ",compression_type=zstd" : "",
-		       l->preallocated ? ",preallocation=metadata" : "");
+		       l->prealloc ? ",preallocation=" : "", l->prealloc ? l->prealloc : "");
 }
 
 static const char *layer_format(const struct layer *l)
@@ -207,7 +208,7 @@ static size_t packed_writes(struct shape *s, const struct layer *l, char *out, s
 	size_t n = 0;
 
 	out[0] = '\0';
-	if (l->raw || l->preallocated || !shape_chance(s, 50))
+	if (l->raw || l->prealloc || !shape_chance(s, 50))
 		return 0;
 	/* Eight to a host cluster, and the snapshot counts each again: too many for narrow refcounts. */
 	if (s->snapshot && l->refcount_order < 3)

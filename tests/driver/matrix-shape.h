@@ -12,7 +12,8 @@
 struct layer {
 	bool raw;
 	uint32_t version, cluster_bits, refcount_order;
-	bool lazy, zstd, preallocated;
+	bool lazy, zstd;
+	const char *prealloc; /* NULL: not */
 	uint64_t size;
 	char name[16];
 };
