@@ -360,10 +360,11 @@ static json_t *queues_json(const struct frontend *f)
 int disk_connect(struct disk *d, const struct frontend *f, bool persistent, uint64_t cookie, bool recover,
 		 struct td_err *ret_err)
 {
-	json_t *request = json_pack("{s:s,s:I,s:I,s:s*,s:b,s:I,s:b,s:o}", "cmd", "ring-connect", "domid",
+	json_t *request = json_pack("{s:s,s:I,s:I,s:s*,s:b,s:I,s:I,s:b,s:o}", "cmd", "ring-connect", "domid",
 				    (json_int_t)d->domid, "devid", (json_int_t)d->vdev, "protocol",
-				    f->protocol[0] ? f->protocol : NULL, "persistent", persistent, "cookie",
-				    (json_int_t)cookie, "recover", recover, "queues", queues_json(f));
+				    f->protocol[0] ? f->protocol : NULL, "persistent", persistent, "poll_us",
+				    (json_int_t)d->env->poll_us, "cookie", (json_int_t)cookie, "recover",
+				    recover, "queues", queues_json(f));
 	int r = job_call(d->env, d->pid, request, JOB_CONNECT_MS, NULL, ret_err);
 
 	if (r == 0)

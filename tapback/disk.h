@@ -33,6 +33,7 @@ struct disk_env {
 	struct td_loop *loop;
 	struct td_pool *pool; /* NULL: everything runs at once, in the caller (tests) */
 	const struct disk_ops *ops;
+	unsigned poll_us; /* a tapdisk may look at a ring for so long before it sleeps; 0: it sleeps */
 };
 
 #define DISK_LINE_MAX 4096

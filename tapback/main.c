@@ -17,13 +17,15 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define POOL_THREADS 64 /* one a disk that something is being waited for */
+#define POOL_THREADS 64       /* one a disk that something is being waited for */
+#define POLL_US_MAX  1000000u /* what a tapdisk takes */
 #define STOP_NS      3000000000ull
 
 struct options {
 	const char *classes[BACKEND_CLASSES];
 	unsigned nr_classes;
 	enum phy phy;
+	unsigned poll_us;
 	bool foreground;
 };
 
@@ -36,18 +38,21 @@ static const char help[] =
 	"  -n, --name CLASS      serve this class (may be repeated; default: vbd3, vbd and qdisk)\n"
 	"      --phy WHO         who serves plain block devices of class vbd: kernel (xen-blkback),\n"
 	"                        tapback, or auto (the kernel, if xen-blkback is loaded; the default)\n"
+	"      --poll-us N       let tapdisks look at a busy ring for up to N microseconds\n"
+	"                        before they sleep (default: 0, never)\n"
 	"      --log-level L     error, warning, info or debug (default: info)\n"
 	"  -h, --help            print this text\n"
 	"  -V, --version         print the version\n"
 	"\n"
 	"See tapback(8).\n";
 
-enum { OPT_PHY = 256, OPT_LOG_LEVEL };
+enum { OPT_PHY = 256, OPT_POLL_US, OPT_LOG_LEVEL };
 
 static const struct option long_options[] = {
 	{ "foreground", no_argument, NULL, 'f' },
 	{ "name", required_argument, NULL, 'n' },
 	{ "phy", required_argument, NULL, OPT_PHY },
+	{ "poll-us", required_argument, NULL, OPT_POLL_US },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
@@ -80,6 +85,20 @@ static int add_class(struct options *o, const char *name, struct td_err *err)
 	return 0;
 }
 
+static int parse_poll(const char *text, unsigned *ret_us, struct td_err *err)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno || end == text || *end || strchr(text, '-') || n > POLL_US_MAX)
+		return td_err_set(err, -EINVAL, "--poll-us %s: should be a number from 0 to %u", text,
+				  POLL_US_MAX);
+	*ret_us = (unsigned)n;
+	return 0;
+}
+
 static int parse_one(int c, struct options *o, struct td_err *err)
 {
 	static const char *const servers[] = { "auto", "kernel", "tapback", NULL };
@@ -97,6 +116,8 @@ static int parse_one(int c, struct options *o, struct td_err *err)
 		o->phy = (enum phy)i;
 		return i < 0 ? td_err_set(err, -EINVAL, "--phy %s: should be auto, kernel or tapback", optarg)
 			     : 0;
+	case OPT_POLL_US:
+		return parse_poll(optarg, &o->poll_us, err);
 	case OPT_LOG_LEVEL:
 		i = find(levels, optarg);
 		if (i < 0)
@@ -236,6 +257,7 @@ static int prepare(struct process *p, const struct options *o, struct td_err *er
 	p->backend.nr_classes = o->nr_classes;
 	memcpy(p->backend.classes, o->classes, sizeof(o->classes));
 	env->phy = o->phy;
+	env->disk.poll_us = o->poll_us;
 	env->max_passes = DEVICE_PASSES;
 	env->late_ns = DEVICE_LATE_NS;
 	env->disk.ops = &disk_ops_real;

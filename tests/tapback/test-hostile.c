@@ -107,12 +107,7 @@ static void the_tapdisk_refuses_the_ring(void **state)
 	assert_int_equal(be_state(&vbd), 5);
 	assert_null(fake_get(be_path(&vbd, "ring-cookie")));
 	fake_connect_error = NULL;
-	guest_state(&vbd, 6);
-	settle();
-	guest_state(&vbd, 1);
-	settle();
-	guest_connect(&vbd);
-	settle();
+	guest_reconnect(&vbd);
 	assert_int_equal(be_state(&vbd), 4);
 }
 

@@ -49,6 +49,7 @@ static void attach_use_detach(void **state)
 	settle();
 	assert_int_equal(be_state(&vbd), 4);
 	assert_int_equal(fake_nr_mapped(), 1);
+	assert_int_equal(json_integer_value(json_object_get(disk_of(&vbd)->request, "poll_us")), 0);
 	assert_string_equal(be_get(&vbd, "sectors"), "2048");
 	assert_string_equal(be_get(&vbd, "sector-size"), "512");
 	assert_string_equal(be_get(&vbd, "info"), "0");
@@ -69,9 +70,11 @@ static void attach_use_detach(void **state)
 	assert_null(fake_get(be_path(&vbd, "ring-cookie")));
 	remove_all();
 	all_gone();
-	/* The folder of the class comes back. */
+	/* The folder of the class comes back; another tapback lets tapdisks poll. */
+	tapback->env.disk.poll_us = 50;
 	whole_connect(&vbd, "block-tapdisk", "qcow2:/img");
 	assert_int_equal(fake_nr_mapped(), 1);
+	assert_int_equal(json_integer_value(json_object_get(disk_of(&vbd)->request, "poll_us")), 50);
 }
 
 static void power_off(void **state)
@@ -327,12 +330,7 @@ static void a_small_guest(void **state)
 	assert_string_equal(be_get(&vbd, "feature-persistent"), "1");
 	assert_string_equal(be_get(&vbd, "feature-max-indirect-segments"), "95");
 	fake_set("/local/domain/3/memory/target", "16384");
-	guest_state(&vbd, 6);
-	settle();
-	guest_state(&vbd, 1);
-	settle();
-	guest_connect(&vbd);
-	settle();
+	guest_reconnect(&vbd);
 	assert_string_equal(be_get(&vbd, "feature-persistent"), "0");
 	assert_true(json_is_false(json_object_get(disk_of(&vbd)->request, "persistent")));
 }

@@ -234,6 +234,16 @@ void guest_connect(const struct guest_disk *g)
 	guest_state(g, 3);
 }
 
+void guest_reconnect(const struct guest_disk *g)
+{
+	guest_state(g, 6);
+	settle();
+	guest_state(g, 1);
+	settle();
+	guest_connect(g);
+	settle();
+}
+
 void whole_connect(const struct guest_disk *g, const char *script, const char *params)
 {
 	tool_add(g, script, params);

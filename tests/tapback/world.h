@@ -63,6 +63,9 @@ void guest_state(const struct guest_disk *g, unsigned state);
 /* Ring nodes of one queue and page, then state 3. */
 void guest_connect(const struct guest_disk *g);
 
+/* The frontend closes, begins anew, connects. */
+void guest_reconnect(const struct guest_disk *g);
+
 /* Added, connected, both at 4. */
 void whole_connect(const struct guest_disk *g, const char *script, const char *params);
 
