@@ -67,7 +67,6 @@ static int unmount(const void *path, struct td_err *ret_err)
 
 struct loop {
 	int nr;
-	const char *mount;
 };
 
 /* Is it, or a partition of it, mounted?  *ret_where: where. */
@@ -142,11 +141,13 @@ static void loops_on(struct gc *gc, const char *mount)
 {
 	DIR *d = opendir("/sys/block");
 	struct dirent *e;
-	int nr;
 
-	while (d && (e = readdir(d)))
-		if (sscanf(e->d_name, "loop%d", &nr) == 1 && shows(nr, mount))
-			one_loop(gc, &(struct loop){ .nr = nr, .mount = mount });
+	while (d && (e = readdir(d))) {
+		int nr = strncmp(e->d_name, "loop", 4) == 0 ? (int)strtol(e->d_name + 4, NULL, 10) : -1;
+
+		if (nr >= 0 && shows(nr, mount))
+			one_loop(gc, &(struct loop){ .nr = nr });
+	}
 	if (d)
 		closedir(d);
 }

@@ -64,7 +64,7 @@ static void keep(struct gc *gc, const char *path, const char *what)
 /* ---- rings ---- */
 
 /* NULL: it is gone; else why its journal has to stay. */
-static const char *guest_lives(unsigned domid)
+static const char *guest_lives(unsigned long domid)
 {
 	struct td_xs *xs = NULL;
 	const char *why = NULL;
@@ -76,7 +76,7 @@ static const char *guest_lives(unsigned domid)
 		return NULL; /* no Xen, no guests */
 	if (td_xs_connect(&xs, NULL) < 0)
 		return "xenstore does not answer: its guest may live";
-	snprintf(path, sizeof(path), "/local/domain/%u", domid);
+	snprintf(path, sizeof(path), "/local/domain/%lu", domid);
 	r = td_xs_read(xs, path, &value);
 	if (r != -ENOENT)
 		why = "its guest lives: tapback's next tapdisk serves what is in it";
@@ -89,11 +89,12 @@ static void journal(struct gc *gc, const char *path, const char *name, const cha
 {
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	const char *why;
-	unsigned domid;
+	char *end;
+	unsigned long domid = strtoul(name + 4, &end, 10); /* ring7.51712.0 */
 
 	if (fd < 0)
 		return;
-	if (sscanf(name, "ring%u.", &domid) == 1 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+	if (*end == '.' && flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		why = guest_lives(domid);
 		if (why)
 			gc_kept(gc, what, why);

@@ -63,7 +63,7 @@ static int lock_dir(int *ret_fd, struct td_err *ret_err)
 	int fd, r;
 
 	r = marker_dir(&dir, ret_err);
-	if (r < 0)
+	if (r < 0 || !dir)
 		return r;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || flock(fd, LOCK_EX) < 0) {
@@ -217,7 +217,7 @@ int minor_list(struct minor **ret, size_t *ret_nr, struct td_err *ret_err)
 	int r;
 
 	r = marker_dir(&dir, ret_err);
-	if (r < 0)
+	if (r < 0 || !dir)
 		return r;
 	d = opendir(dir);
 	if (!d)

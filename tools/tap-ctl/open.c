@@ -76,8 +76,8 @@ static int open_run(const void *arg, char *const *operands, unsigned nr, struct 
 	const struct open_args *args = arg;
 	td_cleanup(free) char *spec = NULL;
 	struct disk_request q;
+	int minor = -1, r;
 	pid_t pid;
-	int minor, r;
 
 	(void)operands, (void)nr;
 	r = disk_request(&args->disk, &q, &spec, ret_err);
