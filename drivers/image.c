@@ -260,6 +260,8 @@ int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct t
 
 int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
 {
+	while (!im->drv->check && (im->drv->flags & TD_FILTER) && im->child)
+		im = im->child;
 	if (!im->drv->check)
 		return -ENOTSUP;
 	if (fix && im->read_only)

@@ -246,10 +246,11 @@ static int check_overlaps(const struct qcow2_header *h, const struct qcow2_geom 
 	return 0;
 }
 
-int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err)
+/* What has to be right before anything else in the file can be found. */
+static int decode_first(const void *buf, size_t len, struct qcow2_header *ret, struct qcow2_geom *ret_g,
+			struct td_err *ret_err)
 {
 	struct qcow2_header h = { 0 };
-	struct qcow2_geom g;
 	int r;
 
 	r = check_version(buf, len, ret_err);
@@ -264,9 +265,19 @@ int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, s
 		r = check_backing(&h, ret_err);
 	if (r < 0)
 		return r;
+	qcow2_geom_of(&h, ret_g);
+	r = check_l1(&h, ret_g, ret_err);
+	if (r == 0)
+		*ret = h;
+	return r;
+}
 
-	qcow2_geom_of(&h, &g);
-	r = check_l1(&h, &g, ret_err);
+int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err)
+{
+	struct qcow2_header h;
+	struct qcow2_geom g;
+	int r = decode_first(buf, len, &h, &g, ret_err);
+
 	if (r == 0)
 		r = check_reftable(&h, &g, ret_err);
 	if (r == 0)
@@ -276,6 +287,13 @@ int qcow2_header_decode(const void *buf, size_t len, struct qcow2_header *ret, s
 	if (r == 0)
 		*ret = h;
 	return r;
+}
+
+int qcow2_header_decode_damaged(const void *buf, size_t len, struct qcow2_header *ret, struct td_err *ret_err)
+{
+	struct qcow2_geom g;
+
+	return decode_first(buf, len, ret, &g, ret_err);
 }
 
 static void write_v2(const struct qcow2_header *h, uint8_t *p)

@@ -4,6 +4,15 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-backing.c \
 	drivers/qcow2/qcow2-cache.c \
+	drivers/qcow2/qcow2-check-compare.c \
+	drivers/qcow2/qcow2-check-count.c \
+	drivers/qcow2/qcow2-check-extra.c \
+	drivers/qcow2/qcow2-check-mend.c \
+	drivers/qcow2/qcow2-check-rebuild.c \
+	drivers/qcow2/qcow2-check-uses.c \
+	drivers/qcow2/qcow2-check-walk.c \
+	drivers/qcow2/qcow2-check.c \
+	drivers/qcow2/qcow2-check.h \
 	drivers/qcow2/qcow2-codec.c \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-create.c \

@@ -97,6 +97,12 @@ void qcow2_header_clean(struct qcow2_header *h, const void *arg)
 	h->incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 }
 
+void qcow2_header_mended(struct qcow2_header *h, const void *arg)
+{
+	(void)arg;
+	h->incompatible &= ~(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+}
+
 /*
  * Autoclear bits say of some extension that it agrees with the contents.  We keep none of these (dirty bitmaps) up to
  * date, so they go before the first change.
@@ -182,15 +188,22 @@ static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 
 static int check_supported(struct qcow2 *q, const struct qcow2_ext *names, struct td_err *ret_err)
 {
-	bool corrupt = q->h.incompatible & QCOW2_INCOMPAT_CORRUPT;
-	int r = qcow2_header_supported(&q->h, SUPPORTED, names->data, names->len, ret_err);
+	bool corrupt = q->h.incompatible & QCOW2_INCOMPAT_CORRUPT, check = q->im->flags & TD_OPEN_CHECK;
+	struct qcow2_header h = q->h;
+	int r;
 
+	/* Its tables can be checked without its data. */
+	q->sealed = check && (h.crypt != 0 || (h.incompatible & QCOW2_INCOMPAT_DATA_FILE));
+	if (check)
+		h.crypt = 0;
+	r = qcow2_header_supported(&h, SUPPORTED | (check ? QCOW2_INCOMPAT_DATA_FILE : 0), names->data,
+				   names->len, ret_err);
 	if (r < 0)
 		return r;
-	if (corrupt && !q->im->read_only && !(q->im->flags & TD_OPEN_CHECK))
+	if (corrupt && !q->im->read_only && !check)
 		return td_err_set(ret_err, -EUCLEAN,
 				  "the image is marked corrupt: open it read-only to save what is there, "
-				  "or repair it (tap-img check -r all, qemu-img check -r all)");
+				  "or repair it (tap-img check --repair=all)");
 	return 0;
 }
 
@@ -218,7 +231,10 @@ int qcow2_header_load(struct qcow2 *q, struct td_err *ret_err)
 	r = td_image_pread(q->child, 0, q->sector0, TD_MIN(size, sizeof(q->sector0)), TD_EXACT);
 	if (r < 0)
 		return td_err_set(ret_err, r, "cannot read the header: %s", strerror(-r));
-	r = qcow2_header_decode(q->sector0, TD_MIN(size, sizeof(q->sector0)), &q->h, ret_err);
+	if (q->im->flags & TD_OPEN_CHECK)
+		r = qcow2_header_decode_damaged(q->sector0, TD_MIN(size, sizeof(q->sector0)), &q->h, ret_err);
+	else
+		r = qcow2_header_decode(q->sector0, TD_MIN(size, sizeof(q->sector0)), &q->h, ret_err);
 	if (r < 0)
 		return r;
 	qcow2_geom_of(&q->h, &q->g);

@@ -107,6 +107,10 @@ struct qcow2_table {
 };
 
 TD_CO TD_CHECK int qcow2_table_load(struct qcow2 *q, uint64_t host_off, uint64_t nr, struct qcow2_table *ret);
+
+/* The same, with zeros where the file has ended (*ret_cut: it has). */
+TD_CO TD_CHECK int qcow2_table_load_some(struct qcow2 *q, uint64_t host_off, uint64_t nr,
+					 struct qcow2_table *ret, bool *ret_cut);
 TD_CHECK int qcow2_table_new(uint64_t nr, struct qcow2_table *ret); /* all zero, nowhere on disk */
 void qcow2_table_done(struct qcow2_table *t);
 uint64_t qcow2_table_get(const struct qcow2_table *t, uint64_t idx);
@@ -196,7 +200,9 @@ struct qcow2 {
 	uint8_t sector0[QCOW2_SECTOR]; /* of the file, as last read or written */
 	bool header_unsure; /* a write of it failed: the disk may hold either; settled before any other */
 	bool autoclear_done, dirty_marked;
-	bool lazy; /* refcounts need not be on disk before what they count */
+	bool lazy;   /* refcounts need not be on disk before what they count */
+	bool l1_cut; /* for check: the file ends inside the L1 table */
+	bool sealed; /* for check: encrypted, or in another file; its data cannot be read */
 
 	struct qcow2_table l1, reftable;
 	struct qcow2_cache l2, refs;
@@ -292,7 +298,8 @@ TD_CO TD_CHECK int qcow2_header_switch(struct qcow2 *q, qcow2_header_fn *change,
 /* The same with header_lock held, and with another first sector to put the header into. */
 TD_CO TD_CHECK int qcow2_header_replace_locked(struct qcow2 *q, const uint8_t sector[QCOW2_SECTOR],
 					       const struct qcow2_header *h);
-void qcow2_header_clean(struct qcow2_header *h, const void *arg); /* a change: the dirty bit goes */
+void qcow2_header_clean(struct qcow2_header *h, const void *arg);  /* a change: the dirty bit goes */
+void qcow2_header_mended(struct qcow2_header *h, const void *arg); /* the corrupt bit too */
 
 /* After a failed switch: the old header again.  Nothing else may be written before this succeeded. */
 TD_CO TD_CHECK int qcow2_header_settle(struct qcow2 *q);
@@ -529,10 +536,11 @@ enum qcow2_prealloc {
 TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
 				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint8_t *buf);
 
-/* ---- qcow2-resize.c, qcow2-repair.c, qcow2-create.c ---- */
+/* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c ---- */
 
 TD_CO TD_CHECK int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_repair(struct qcow2 *q, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int qcow2_create(const struct td_create *c, struct td_err *ret_err);
 
 #endif

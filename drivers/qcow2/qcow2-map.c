@@ -156,7 +156,7 @@ int qcow2_map(struct qcow2 *q, uint64_t guest_off, uint64_t len, struct qcow2_ex
 	struct qcow2_slice *s = NULL;
 	struct qcow2_l1e l1e;
 	uint64_t idx = 0;
-	int r = slice_of(q, guest_off, &l1e, &s, &idx);
+	int r = q->sealed ? -ENOTSUP : slice_of(q, guest_off, &l1e, &s, &idx);
 
 	if (r == 0 && !s) {
 		*ret = (struct qcow2_extent){ .kind = QCOW2_HOLE };

@@ -75,6 +75,28 @@ int qcow2_table_load(struct qcow2 *q, uint64_t host_off, uint64_t nr, struct qco
 	return 0;
 }
 
+int qcow2_table_load_some(struct qcow2 *q, uint64_t host_off, uint64_t nr, struct qcow2_table *ret,
+			  bool *ret_cut)
+{
+	uint64_t len = nr * sizeof(uint64_t), size = q->child->size;
+	uint64_t inside = host_off < size ? TD_MIN(len, size - host_off) : 0;
+	struct qcow2_table t;
+	int r = qcow2_table_new(nr, &t);
+
+	if (r < 0)
+		return r;
+	t.host_off = host_off;
+	if (inside > 0)
+		r = td_image_pread(q->child, host_off, t.raw, inside, 0);
+	if (r < 0) {
+		qcow2_table_done(&t);
+		return r;
+	}
+	*ret_cut = inside < len;
+	*ret = t;
+	return 0;
+}
+
 uint64_t qcow2_table_get(const struct qcow2_table *t, uint64_t idx)
 {
 	return td_get_be64(t->raw + idx * sizeof(uint64_t));

@@ -110,21 +110,50 @@ static int load_error(int r, const char *what, struct td_err *ret_err)
 	return td_err_set(ret_err, r, "cannot read the %s: %s", what, strerror(-r));
 }
 
+/* What there is of them; check says what is wrong.  A refcount table that cannot be read is an empty one. */
+static int tables_load_damaged(struct qcow2 *q, struct td_err *ret_err)
+{
+	uint64_t len = (uint64_t)q->h.reftable_clusters << q->g.cluster_bits;
+	int r = qcow2_table_load_some(q, q->h.l1_off, q->h.l1_size, &q->l1, &q->l1_cut);
+
+	if (r < 0)
+		return load_error(r, "L1 table", ret_err);
+	if (q->im->read_only || len > QCOW2_MAX_REFTABLE_BYTES)
+		return 0;
+	r = qcow2_table_load(q, q->h.reftable_off, len / sizeof(uint64_t), &q->reftable);
+	return r < 0 && r != -EUCLEAN ? load_error(r, "refcount table", ret_err) : 0;
+}
+
 /* Who only reads needs L1 alone. */
 static int tables_load(struct qcow2 *q, struct td_err *ret_err)
 {
 	uint64_t entries = (uint64_t)q->h.reftable_clusters * (q->g.cluster_size / sizeof(uint64_t));
-	int r = qcow2_table_load(q, q->h.l1_off, q->h.l1_size, &q->l1);
+	int r;
 
+	if (q->im->flags & TD_OPEN_CHECK)
+		return tables_load_damaged(q, ret_err);
+	r = qcow2_table_load(q, q->h.l1_off, q->h.l1_size, &q->l1);
 	if (r < 0)
 		return load_error(r, "L1 table", ret_err);
 	if (q->im->read_only)
 		return 0;
 	r = qcow2_table_load(q, q->h.reftable_off, entries, &q->reftable);
-	if (r < 0)
-		return load_error(r, "refcount table", ret_err);
-	r = snaps_load(q);
-	return r < 0 ? load_error(r, "snapshot table", ret_err) : 0;
+	return r < 0 ? load_error(r, "refcount table", ret_err) : 0;
+}
+
+/*
+ * Where metadata is, for who writes.  Check and repair count it anew, and bear what is wrong with it; but not before
+ * what a killed process left is in an image that is right.
+ */
+static int find_metadata(struct qcow2 *q, struct td_err *ret_err)
+{
+	int r = 0;
+
+	if ((q->im->flags & TD_OPEN_CHECK) && !q->old)
+		return 0;
+	if (!q->im->read_only)
+		r = snaps_load(q);
+	return r < 0 ? load_error(r, "snapshot table", ret_err) : qcow2_overlap_open(q, ret_err);
 }
 
 static void set_limits(struct qcow2 *q)
@@ -181,7 +210,7 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 	if (r == 0 && !q->im->read_only && qcow2_keeper_start(q) < 0)
 		r = td_err_set(ret_err, -ENOMEM, "no memory for a coroutine");
 	if (r == 0)
-		r = qcow2_overlap_open(q, ret_err);
+		r = find_metadata(q, ret_err);
 	if (r == 0)
 		r = qcow2_adopt_write(q, ret_err);
 	if (r < 0)
@@ -353,6 +382,7 @@ const struct td_driver td_qcow2 = {
 	.flush = qcow2_flush,
 	.extent = qcow2_extent_at,
 	.resize = qcow2_resize,
+	.check = qcow2_check,
 	.set_backing = qcow2_set_backing,
 	.empty = qcow2_empty,
 	.info = qcow2_info,

@@ -103,15 +103,24 @@ struct td_image_stats {
 
 enum td_snap_op { TD_SNAP_CREATE, TD_SNAP_APPLY, TD_SNAP_DELETE };
 
+/*
+ * What a check found, and what is left after a repair.  Zero but for the callbacks before td_image_check.  The counters
+ * are those of qemu-img check, and count as it does: a cluster whose refcount is wrong is one, whatever the difference.
+ */
 struct td_check {
-	uint64_t leaks, corruptions, errors;
+	uint64_t leaks;       /* clusters that are kept and that nothing refers to: wasted space, no harm */
+	uint64_t corruptions; /* what may lose data, or has */
+	uint64_t errors;      /* what could not be checked */
 	uint64_t leaks_fixed, corruptions_fixed;
-	uint64_t clusters, allocated;
-	uint64_t image_end;
+	uint64_t clusters, allocated; /* of the virtual disk; allocated in this layer */
+	uint64_t fragmented, compressed;
+	uint64_t image_end; /* bytes of the file that are in use */
 	void (*report)(void *arg, const char *line); /* one finding; may be NULL */
-	void *report_arg;
+	void (*progress)(void *arg, uint64_t done, uint64_t total); /* bytes, of now and then more; may be NULL */
+	void *report_arg;                                           /* of both */
 };
 
+/* What to repair: leaks alone, or all that can be.  Both want an image opened with TD_OPEN_CHECK. */
 #define TD_FIX_LEAKS 0x01u
 #define TD_FIX_ALL   0x03u
 
@@ -320,6 +329,12 @@ TD_CO TD_CHECK int td_image_extent_above(struct td_image *im, const struct td_im
 /* -EINVAL: smaller without TD_RESIZE_SHRINK. */
 TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, unsigned flags,
 				   struct td_err *ret_err);
+
+/*
+ * Check this image, under any filters, and repair it; not its backing images.  Opened with TD_OPEN_CHECK; after a
+ * repair it is to be closed.  0: ret says what is wrong; -ENOTSUP: the format has nothing to check; -errno: it could
+ * not be done, ret->errors says the same.
+ */
 TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 				     struct td_err *ret_err);

@@ -104,6 +104,13 @@ TD_CHECK int qcow2_header_decode(const void *buf, size_t len, struct qcow2_heade
 				 struct td_err *ret_err);
 
 /*
+ * The same for check and repair: where the refcount table and the snapshot table are is not looked at, they may be
+ * anywhere, of any size, and overlap.
+ */
+TD_CHECK int qcow2_header_decode_damaged(const void *buf, size_t len, struct qcow2_header *ret,
+					 struct td_err *ret_err);
+
+/*
  * Write the fixed header's known fields.  Bytes between the last known field and h->header_len stay as they
  * are in buf: zeros in a new image, unknown fields that a rewrite must keep in an old one.  Returns the
  * header's length, 72 or h->header_len; 0, and nothing is written, if that is more than len.
