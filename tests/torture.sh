@@ -109,7 +109,7 @@ part_check()
 		echo "skipped: there is no damaged set in this tree"
 		return 77
 	fi
-	run_to "$out" "$t"
+	CHECK_SET=${CHECK_SET:-all} run_to "$out" "$t"
 	rounds "$(grep -oE '[0-9]+ (damaged )?images' "$out" | awk '{ n = $1 } END { print n + 0 }')" "damaged images"
 }
 

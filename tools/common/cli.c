@@ -43,7 +43,9 @@ static void parse_add(struct cli_parse *p, const struct cli_opt *o)
 		abort(); /* a table in this program is too long */
 	if (o->name)
 		p->longs[p->nr] = (struct option){ .name = o->name,
-						   .has_arg = o->arg != NULL,
+						   .has_arg = o->kind == CLI_MAYBE ? optional_argument
+							      : o->arg             ? required_argument
+										   : no_argument,
 						   .val = CLI_INDEX + (int)p->nr };
 	else
 		p->longs[p->nr] =
@@ -81,11 +83,15 @@ static void print_opt(const struct cli_opt *o)
 {
 	char head[64], letter[3] = { '-', o->letter, '\0' };
 
-	snprintf(head, sizeof(head), "%s%s%s%s%s%s", o->letter ? letter : "  ",
+	snprintf(head, sizeof(head), "%s%s%s%s%s%s%s", o->letter ? letter : "  ",
 		 o->letter && o->name ? ", "
 		 : o->name            ? "  "
 				      : "",
-		 o->name ? "--" : "", o->name ? o->name : "", o->arg ? " " : "", o->arg ? o->arg : "");
+		 o->name ? "--" : "", o->name ? o->name : "",
+		 o->kind == CLI_MAYBE ? "[="
+		 : o->arg             ? " "
+				      : "",
+		 o->arg ? o->arg : "", o->kind == CLI_MAYBE ? "]" : "");
 	printf("  %-28s %s\n", head, o->help);
 }
 
@@ -161,6 +167,7 @@ static int set_field(const struct cli_opt *o, void *args, const char *text, stru
 		*(bool *)field = true;
 		return 0;
 	case CLI_TEXT:
+	case CLI_MAYBE:
 		*(const char **)field = text;
 		return 0;
 	case CLI_ID:
@@ -234,7 +241,7 @@ static int parse_cmd(const struct cli_prog *prog, const struct cli_cmd *cmd, int
 			return bad_option(&p, c, argv, ret_err);
 		if (answer(prog, cmd, o))
 			return 1;
-		r = set_field(o, args, optarg, ret_err);
+		r = set_field(o, args, optarg ? optarg : "", ret_err);
 		if (r < 0)
 			return r;
 	}

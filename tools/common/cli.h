@@ -12,11 +12,12 @@
 
 /* The value of an option, and what its field in the verb's struct is. */
 enum cli_kind {
-	CLI_FLAG, /* bool: true when given */
-	CLI_TEXT, /* const char *, argv's own; NULL when not given, the last one counts */
-	CLI_ID,   /* int >= 0; -1 when not given */
-	CLI_LIST, /* struct cli_list */
-	CLI_SIZE, /* uint64_t: bytes, "64K"; CLI_SIZE_NONE when not given */
+	CLI_FLAG,  /* bool: true when given */
+	CLI_TEXT,  /* const char *, argv's own; NULL when not given, the last one counts */
+	CLI_MAYBE, /* the same, "" when it is given without a value: --name or --name=VALUE */
+	CLI_ID,    /* int >= 0; -1 when not given */
+	CLI_LIST,  /* struct cli_list */
+	CLI_SIZE,  /* uint64_t: bytes, "64K"; CLI_SIZE_NONE when not given */
 };
 
 #define CLI_SIZE_NONE UINT64_MAX
