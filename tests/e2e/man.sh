@@ -64,6 +64,7 @@ done
 run tap-img.1 1
 run tap-img.1 2
 run tap-img.1 3
+run tap-img.1 4
 
 # ---- daemons ----
 
