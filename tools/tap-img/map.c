@@ -12,6 +12,7 @@
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "verbs.h"
+#include "walk.h"
 
 #define MAP_FLAGS (TD_OPEN_RDONLY | TD_OPEN_CHECK)
 
@@ -101,11 +102,13 @@ static int map_image(const struct map_job *job, struct td_image *im)
 {
 	uint64_t at = TD_MIN(job->start, im->size), end = at + TD_MIN(job->length, im->size - at);
 	struct entry now = { .start = at };
+	uint64_t ask = WALK_ASK;
 
 	printf(job->json ? "[" : "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
 	while (at < end) {
 		struct td_extent e;
-		int r = td_image_extent(im, at, end - at, &e);
+		uint64_t most = TD_MIN(ask, end - at);
+		int r = td_image_extent(im, at, most, &e);
 
 		if (r < 0)
 			return td_err_set(job->err, r, "%s: cannot tell what is at %" PRIu64 ": %s", im->name,
@@ -117,6 +120,7 @@ static int map_image(const struct map_job *job, struct td_image *im)
 			now = (struct entry){ at, e };
 		}
 		at += e.len;
+		ask = walk_ask_next(most, e.len);
 	}
 	print_entry(job, im, &now, true);
 	if (job->json && now.e.len == 0)

@@ -17,6 +17,8 @@
 #include "verbs.h"
 #include "walk.h"
 
+#define COMPARE_MIN (256u << 10) /* bytes read at a time, also where they are islands between zeros */
+
 struct rebase_args {
 	struct cli_common common;
 	const char *format, *backing, *backing_format, *output;
@@ -49,20 +51,17 @@ static int extent_below(struct rebase_job *job, uint64_t off, uint64_t len, stru
 	return td_image_extent(job->below, off, TD_MIN(len, im->size - off), ret);
 }
 
-/* Neither chain has anything for *ret bytes. */
-static int zero_in_both(struct rebase_job *job, uint64_t off, uint64_t len, uint64_t *ret)
+/* For how long do both chains go on as at off?  *ret_zero: neither has anything there. */
+static int run_below(struct rebase_job *job, uint64_t off, uint64_t len, bool *ret_zero, uint64_t *ret_len)
 {
 	struct td_extent before = { 0 }, after = { 0 };
 	int r = td_chain_extent(job->layer, off, len, &before);
 
 	if (r == 0)
 		r = extent_below(job, off, len, &after);
-	if (r < 0)
-		return r;
-	*ret = 0;
-	if (before.kind == TD_EXTENT_ZERO && after.kind == TD_EXTENT_ZERO)
-		*ret = TD_MIN(before.len, after.len);
-	return 0;
+	*ret_zero = before.kind == TD_EXTENT_ZERO && after.kind == TD_EXTENT_ZERO;
+	*ret_len = TD_MIN(before.len, after.len);
+	return r;
 }
 
 /* No layer of im's chain above `meet` has a word to say for *ret bytes. */
@@ -94,24 +93,44 @@ static int same_file(struct rebase_job *job, uint64_t off, uint64_t len, uint64_
 	return r;
 }
 
+/* What the overlay does not hold.  *ret_compare: the chains may differ in *ret_len bytes; else they do not. */
+static int look_below(struct rebase_job *job, uint64_t off, uint64_t len, bool *ret_compare,
+		      uint64_t *ret_len)
+{
+	uint64_t n = 0;
+	bool same;
+	int r = same_file(job, off, len, &n);
+
+	same = n > 0;
+	if (r == 0 && !same)
+		r = run_below(job, off, len, &same, &n);
+	if (r < 0)
+		return r;
+	if (same && n < len) /* what comes next begins with a unit */
+		n = td_align_down(n, job->unit);
+	*ret_compare = !same || n == 0;
+	if (*ret_compare) {
+		n = TD_MIN(TD_MAX(n, (uint64_t)COMPARE_MIN), (uint64_t)WALK_PIECE);
+		n = TD_MIN(td_align_up(n, job->unit), TD_MIN(len, (uint64_t)WALK_PIECE));
+	}
+	*ret_len = n;
+	return 0;
+}
+
 static int rebase_look(void *arg, struct walk_piece *p)
 {
 	struct rebase_job *job = arg;
-	uint64_t same = 0;
 	struct td_extent e = { 0 };
+	bool compare = false;
 	int r = td_image_extent_above(job->top, job->layer->backing, p->off, p->len, &e);
 
+	p->len = e.len;
 	if (r == 0 && !e.held)
-		r = same_file(job, p->off, e.len, &same);
-	if (r == 0 && !e.held && same == 0)
-		r = zero_in_both(job, p->off, e.len, &same);
+		r = look_below(job, p->off, e.len, &compare, &p->len);
 	if (r < 0)
 		return td_err_set(job->err, r, "%s: cannot tell what is at %" PRIu64 ": %s", job->top->name,
 				  p->off, strerror(-r));
-	if (same < e.len) /* the next piece begins with a unit */
-		same = td_align_down(same, job->unit);
-	p->what = !e.held && same == 0;
-	p->len = e.held ? e.len : same > 0 ? same : TD_MIN(e.len, (uint64_t)WALK_PIECE);
+	p->what = compare;
 	return 0;
 }
 

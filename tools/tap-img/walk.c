@@ -11,7 +11,7 @@ static int next_piece(struct walk *w, struct walk_piece *p)
 {
 	td_co_guard(&w->lock);
 	while (w->result == 0 && w->at < w->size) {
-		uint64_t most = w->size - w->at;
+		uint64_t most = TD_MIN(w->size - w->at, w->ask);
 		int r;
 
 		p->off = w->at;
@@ -23,6 +23,7 @@ static int next_piece(struct walk *w, struct walk_piece *p)
 		if (r < 0)
 			return r;
 		w->at += p->len;
+		w->ask = walk_ask_next(most, p->len);
 		if (p->what != 0)
 			return 1;
 		progress_add(&w->progress, p->len);
@@ -61,6 +62,7 @@ int walk_run(struct walk *w)
 {
 	struct td_join j = { 0 };
 
+	w->ask = WALK_ASK;
 	for (unsigned i = 0; i < WALKERS; i++)
 		td_join_start(&j, walker, w);
 	return td_join_wait(&j);

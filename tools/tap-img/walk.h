@@ -12,6 +12,18 @@
 
 #define WALK_PIECE (2u << 20) /* bytes of a piece at most, and of its buffers */
 
+/*
+ * How far to ask what is on a disk.  A driver answers for as long as the answer is the same, which may take it through
+ * all its tables, and where two layers disagree only a little of the answer counts.  So: not far at first, and twice as
+ * far whenever all that was asked for was the same.
+ */
+#define WALK_ASK (16ull << 20)
+
+static inline uint64_t walk_ask_next(uint64_t asked, uint64_t answered)
+{
+	return answered < asked ? WALK_ASK : TD_MIN(2 * asked, 1ull << 62);
+}
+
 struct walk_piece {
 	uint64_t off, len;
 	int what;     /* the user's own; 0: nothing is to be done there */
@@ -36,7 +48,7 @@ struct walk {
 
 	/* private */
 	struct td_mutex lock;
-	uint64_t at;
+	uint64_t at, ask;
 	int result;
 };
 
