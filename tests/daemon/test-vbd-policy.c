@@ -243,6 +243,7 @@ static void without_room_it_is_full_again(void **state)
 	fault(x, "write-every=0");
 	assert_int_equal(step(x, unpause_it), 0);
 	all_answered(x);
+	assert_int_equal(block_holds(x, 7), 'b'); /* the older write was tried first each time */
 	teardown(x);
 }
 
