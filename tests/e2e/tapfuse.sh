@@ -17,7 +17,7 @@ say "seed $seed"
 
 # ---- an ordinary user, who may use FUSE here ----
 
-chmod 711 "$T"
+chmod 1733 "$T" # for reports of sanitizers, too
 mkdir "$T/bin" "$T/user" "$D" "$T/user/run"
 cp "$BUILD/bin/tapfuse" "$BUILD/bin/tapdisk" "$T/bin/"
 export PATH="$T/bin:$PATH"
@@ -66,8 +66,11 @@ end_it()
 {
 	user fusermount3 -u "$D" || fail "fusermount3 -u"
 	wait_for 20 is_gone_or_zombie "$PID"
+	wait_for 20 threads_gone # the last of them closes the image
 	forget_pid "$PID"
 }
+
+threads_gone() { [ "$(find "/proc/$PID/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -le 1 ]; }
 
 sizes() { (cd "$D" && stat -c '%n=%s' -- *) | xargs; }
 
@@ -194,6 +197,20 @@ PID=$(tapdisks)
 also_kill "$PID"
 end_it
 
+# ---- SIGTERM ends it too, and by another name of the directory ----
+
+ln -s d "$T/user/link"
+user tapfuse -f --format raw "$T/user/raw" "$T/user/link/" >"$T/out" 2>"$T/err" &
+front=$!
+also_kill "$front"
+wait_for 20 grep -qx ready "$T/out"
+user cmp "$T/user/raw" "$D/disk" || fail "through a link"
+PID=$(compgen -G "$T/user/run/ctl*")
+kill -TERM "${PID##*/ctl}"
+wait "$front" || fail "SIGTERM: exit $?: $(cat "$T/err")"
+forget_pid "$front"
+is_mounted "$D" && fail "it is mounted after SIGTERM"
+
 # ---- tables that lie ----
 
 # What it says, with a disk of 16 MiB: 1 is whole, 2 overlaps it, 3 reaches beyond the end, 4 is extended, and its chain
@@ -229,7 +246,7 @@ wait "$front" || fail "tapfuse -f exits $?"
 forget_pid "$front"
 
 # Noise as a table.
-for i in 1 2 3 4 5; do
+for i in $(seq ${TAPFUSE_NOISE:-5}); do
 	users_file noise 1 "$i"
 	printf '\x55\xaa' | dd of="$T/user/noise" bs=1 seek=510 conv=notrunc status=none
 	mount_it --format raw "$T/user/noise" "$D"

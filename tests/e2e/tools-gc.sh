@@ -109,6 +109,27 @@ says "^kept tapdisk $PID: it runs and has no disk; tap-ctl destroy -p $PID ends 
 tap-ctl destroy -p "$PID"
 forget_pid "$PID"
 
+# ---- tap-ctl itself is killed, wherever it is: list shows what is left, destroy and gc remove it ----
+
+others() { tap-ctl list | grep -v "^pid=$live " || true; }
+
+sweep()
+{
+	local pid
+	for pid in $(others | sed -n 's/^pid=\([0-9]*\).*/\1/p'); do tap-ctl destroy -p "$pid" || true; done
+	find "$BLKTAP_RUN_DIR/tapdisk" -name 'tapdisk-*' ! -name "tapdisk-$live_minor" -exec touch -d '1 hour ago' {} +
+	tap-ctl gc && [ -z "$(others)" ]
+}
+
+for i in 0 1 2 3 4 5 6 7; do
+	tap-ctl create -a "aio:$T/c.img" >/dev/null 2>&1 &
+	maker=$!
+	sleep "0.00$((i * i))"
+	kill -KILL $maker 2>/dev/null || true
+	wait $maker 2>/dev/null || true
+	wait_for 20 sweep
+done
+
 # ---- what outlives a kill on purpose ----
 
 create "qcow2:$T/b.qcow2"
@@ -163,8 +184,10 @@ if ! grep -qs control_d /proc/xen/capabilities; then
 	: >"$ring"
 	flock "$ring" tap-ctl gc >"$T/gc" 2>&1 || fail "gc: $(cat "$T/gc")"
 	silent
+	: >"$BLKTAP_RUN_DIR/spec7.51712"
 	gc
 	says "^removed file $ring: its guest is gone"
+	says "^removed file $BLKTAP_RUN_DIR/spec7.51712: its guest is gone"
 fi
 
 # ---- mounts, and a loop device on one ----

@@ -6,8 +6,9 @@
  *			next one that opens the image adopts it, so it stays, unless it can be of no use to anybody
  *	ringA.B.C	requests of a guest that were not answered.  tapback starts another tapdisk, which serves them:
  *			it stays as long as the guest lives
+ *	specA.B		which image a guest's disk was moved onto; the same
  *
- * Both are locked by the process that uses them.
+ * The first two are locked by the process that uses them.
  */
 #include <blktap/ctl.h>
 #include <blktap/keep.h>
@@ -79,18 +80,18 @@ static const char *guest_lives(unsigned long domid)
 	snprintf(path, sizeof(path), "/local/domain/%lu", domid);
 	r = td_xs_read(xs, path, &value);
 	if (r != -ENOENT)
-		why = "its guest lives: tapback's next tapdisk serves what is in it";
+		why = "its guest lives: it is for the next tapdisk of this disk";
 	free(value);
 	td_xs_close(xs);
 	return why;
 }
 
-static void journal(struct gc *gc, const char *path, const char *name, const char *what)
+static void guests_file(struct gc *gc, const char *path, const char *name, const char *what)
 {
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	const char *why;
 	char *end;
-	unsigned long domid = strtoul(name + 4, &end, 10); /* ring7.51712.0 */
+	unsigned long domid = strtoul(name + 4, &end, 10); /* ring7.51712.0, spec7.51712 */
 
 	if (fd < 0)
 		return;
@@ -125,6 +126,11 @@ static void unfinished(struct gc *gc, const char *path, const char *what)
 	close(fd);
 }
 
+static bool is_guests(const char *name)
+{
+	return strncmp(name, "ring", 4) == 0 || strncmp(name, "spec", 4) == 0;
+}
+
 static bool ends_in(const char *name, const char *end)
 {
 	size_t n = strlen(name), m = strlen(end);
@@ -144,12 +150,12 @@ static int one_file(struct gc *gc, const char *dir, const char *name)
 		what = NULL;
 		return -ENOMEM;
 	}
-	if ((strncmp(name, "keep", 4) == 0 || strncmp(name, "ring", 4) == 0) && ends_in(name, ".new"))
+	if ((strncmp(name, "keep", 4) == 0 || is_guests(name)) && ends_in(name, ".new"))
 		unfinished(gc, path, what);
 	else if (strncmp(name, "keep", 4) == 0 && is_made_of(name + 4, "0123456789abcdef."))
 		keep(gc, path, what);
-	else if (strncmp(name, "ring", 4) == 0 && is_made_of(name + 4, "0123456789."))
-		journal(gc, path, name, what);
+	else if (is_guests(name) && is_made_of(name + 4, "0123456789."))
+		guests_file(gc, path, name, what);
 	return 0;
 }
 
