@@ -123,6 +123,9 @@ qemu-io -c 'write -q -P 6 0 1M' q.qcow2
 resized qcow2 q.qcow2 500M $((500 << 20))
 resized qcow2 q.qcow2 +100K $(((500 << 20) + 102400))
 expect_fail 'would be lost' tap-img resize qcow2:q.qcow2 -1M
+resized qcow2 q.qcow2 --shrink -100K $((500 << 20))
+resized qcow2 q.qcow2 --shrink 300K $((300 << 10))
+resized qcow2 q.qcow2 1M $((1 << 20)) # what was cut off does not come back
 # What a longer backing file has must not come up behind the old end.
 qemu-img create -q -f raw long 4M
 qemu-io -f raw -c 'write -q -P 7 0 4M' long
@@ -130,12 +133,14 @@ for compat in 1.1 0.10; do
 	qemu-img create -q -f qcow2 -o compat=$compat -b long -F raw short.qcow2 1000K
 	resized qcow2 short.qcow2 4M $((4 << 20))
 	resized qcow2 short.qcow2 +1M $((5 << 20))
+	resized qcow2 short.qcow2 --shrink 600K $((600 << 10))
+	resized qcow2 short.qcow2 4M $((4 << 20))
 	rm short.qcow2
 done
 tap-img resize --json qcow2:q.qcow2 600M | python3 -c '
 import json, sys
 o = json.load(sys.stdin)
-sys.exit(o != {"filename": "q.qcow2", "virtual-size": 600 << 20, "old-virtual-size": (500 << 20) + 102400})' ||
+sys.exit(o != {"filename": "q.qcow2", "virtual-size": 600 << 20, "old-virtual-size": 1 << 20})' ||
 	fail "resize --json"
 [ -z "$(tap-img resize -q qcow2:q.qcow2 +1K)" ] || fail "resize -q prints"
 
