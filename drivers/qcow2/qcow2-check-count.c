@@ -151,9 +151,10 @@ static int by_place(const void *a, const void *b)
 	return x->nr < y->nr ? -1 : x->nr > y->nr;
 }
 
-static uint32_t add_weights(uint32_t a, uint32_t b)
+static void add_names(struct qcow2_named *to, const struct qcow2_named *n)
 {
-	return a > UINT32_MAX - b ? UINT32_MAX : a + b;
+	to->active = TD_MIN(to->active + n->active + 0u, QCOW2_ACTIVE_MAX) & QCOW2_ACTIVE_MAX;
+	to->inactive = TD_MIN(to->inactive + n->inactive + 0u, QCOW2_INACTIVE_MAX) & QCOW2_INACTIVE_MAX;
 }
 
 void qcow2_named_merge(struct qcow2_named_list *l)
@@ -166,12 +167,10 @@ void qcow2_named_merge(struct qcow2_named_list *l)
 	if (!sorted)
 		qsort(l->at, l->nr, sizeof(l->at[0]), by_place);
 	for (size_t i = 0; i < l->nr; i++) {
-		if (to > 0 && by_place(&l->at[to - 1], &l->at[i]) == 0) {
-			l->at[to - 1].active = add_weights(l->at[to - 1].active, l->at[i].active);
-			l->at[to - 1].inactive = add_weights(l->at[to - 1].inactive, l->at[i].inactive);
-		} else {
+		if (to > 0 && by_place(&l->at[to - 1], &l->at[i]) == 0)
+			add_names(&l->at[to - 1], &l->at[i]);
+		else
 			l->at[to++] = l->at[i];
-		}
 	}
 	l->nr = to;
 }

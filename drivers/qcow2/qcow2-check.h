@@ -49,9 +49,12 @@ static inline uint64_t qcow2_uses_count(const struct qcow2_uses *u, uint64_t clu
 /* A table, and how often it is named: by the disk as it is now, and by snapshots. */
 struct qcow2_named {
 	uint64_t off;
-	uint32_t nr; /* entries of an L1 table */
-	uint32_t active, inactive;
+	uint32_t nr;                         /* entries of an L1 table */
+	uint32_t active : 12, inactive : 20; /* up to so many: more names are a lie anyway */
 };
+
+#define QCOW2_ACTIVE_MAX   ((1u << 12) - 1)
+#define QCOW2_INACTIVE_MAX ((1u << 20) - 1)
 
 struct qcow2_named_list {
 	struct qcow2_named *at;
