@@ -90,14 +90,10 @@ static uint64_t next_used(const struct qcow2_walk *w, uint64_t from)
 	return c;
 }
 
-/* Is anything of this region counted? */
-static bool region_used(const struct qcow2_walk *w, const struct area *a, uint64_t region)
+/* Does a region, which starts at `first`, hold a part of the area? */
+static bool in_area(const struct qcow2_walk *w, const struct area *a, uint64_t first)
 {
-	uint64_t per = w->q->g.refblock_entries, first = region * per;
-
-	if (first < area_end(a) && a->start < first + per)
-		return true;
-	return first < w->uses.nr && next_used(w, first) < TD_MIN(first + per, w->uses.nr);
+	return first < area_end(a) && a->start < first + w->q->g.refblock_entries;
 }
 
 static uint64_t count_regions(const struct qcow2_walk *w, const struct area *a, uint64_t *ret_end)
@@ -191,11 +187,15 @@ static int write_area(struct qcow2_walk *w, const struct area *a, struct qcow2_t
 {
 	unsigned bits = w->q->g.cluster_bits;
 	uint8_t *buf = td_buf_alloc(w->q->g.cluster_size);
-	uint64_t at = a->start;
+	uint64_t at = a->start, used = next_used(w, 0);
 	int r = buf ? 0 : -ENOMEM;
 
 	for (uint64_t region = 0; r == 0 && region < a->regions; region++) {
-		if (!region_used(w, a, region))
+		uint64_t first = region * w->q->g.refblock_entries;
+
+		if (used < first)
+			used = next_used(w, first);
+		if (!in_area(w, a, first) && used >= TD_MIN(first + w->q->g.refblock_entries, w->uses.nr))
 			continue;
 		td_put_be64(t->raw + region * sizeof(uint64_t), at << bits);
 		r = write_block(w, a, region, at++, buf);
@@ -227,7 +227,7 @@ int qcow2_rebuild(struct qcow2_walk *w)
 		r = place(w, &a);
 	if (r == 0)
 		r = qcow2_table_new((a.table << q->g.cluster_bits) / sizeof(uint64_t), &t);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	t.host_off = (a.start + a.blocks) << q->g.cluster_bits;
 	r = write_area(w, &a, &t);

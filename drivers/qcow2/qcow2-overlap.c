@@ -159,7 +159,8 @@ static bool bears_overlaps(const struct qcow2 *q)
 static int refuse(const struct qcow2 *q, const char *what, uint64_t host_off, struct td_err *ret_err)
 {
 	return td_err_set(ret_err, -EUCLEAN,
-			  "%s: %s at offset %#llx overlaps other metadata; open it read-only, or check it",
+			  "%s: %s at offset %#llx overlaps other metadata; open it read-only, or repair it "
+			  "(tap-img check --repair)",
 			  q->im->name, what, (unsigned long long)host_off);
 }
 
