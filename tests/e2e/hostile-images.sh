@@ -277,6 +277,26 @@ check('read back', data(0, 65536) == b'w' * 65536)"
 	ended
 done
 
+# 64 MiB of zeros in 64 KiB of deflate, at the end of the file.
+cp packed lie
+python3 - lie "$l2" <<'PY'
+import struct, sys, zlib
+z = zlib.compressobj(9, zlib.DEFLATED, -12)
+bomb = z.compress(bytes(64 << 20)) + z.flush()
+with open(sys.argv[1], "r+b") as f:
+    end = -(-f.seek(0, 2) // 65536) * 65536
+    f.seek(end)
+    f.write(bomb.ljust(1 << 17, b"\0"))
+    f.seek(int(sys.argv[2]))
+    f.write(struct.pack(">Q", 1 << 62 | len(bomb) // 512 << 54 | end))
+PY
+meets "import time
+start = time.monotonic()
+e, d = c.read(0, 65536)
+check('an error, or a cluster of what it begins with', e == EIO or d == bytes(65536))
+check('at once', time.monotonic() - start < 2)
+$good"
+
 # ---- backing files ----
 
 random_file base 1048576

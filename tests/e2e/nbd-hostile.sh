@@ -5,26 +5,38 @@
 require python3
 
 truncate -s 128M "$T/raw"
-start_tapdisk --nbd "unix:$T/s" "raw:$T/raw"
+start_tapdisk --nbd "unix:$T/s" --nbd tcp:127.0.0.1:0 "raw:$T/raw"
+port=$(sed -n 's/^nbd tcp:.*://p' "$TAPDISK_OUT")
 python3 "$srcdir/tests/e2e/nbd-hostile.py" "$T/s" "$TAPDISK_PID"
 
-# 200 who connect and say nothing, while it is told to stop: they are not waited for.
-python3 - "$T/s" "$TAPDISK_PID" <<PY
-import sys, time
+# A thousand who connect, as far as there is room for them, and say nothing, half of them on a port: the honest client
+# beside them is served on; when it is told to stop they are not waited for.
+python3 - "$T/s" "$port" "$TAPDISK_PID" <<PY
+import resource, sys
 sys.path.insert(0, "$srcdir/tests/e2e")
 from nbdlib import *
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, max(2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+honest = Conn(sys.argv[1]).start()
 idle = []
-for i in range(200):
-    c = Conn.__new__(Conn)
-    c.s = socket.socket(socket.AF_UNIX)
-    c.s.setblocking(False)
+for i in range(1000):
+    s = socket.socket(socket.AF_UNIX if i % 2 else socket.AF_INET)
+    s.setblocking(False)
     try:
-        c.s.connect(sys.argv[1])
+        s.connect(sys.argv[1] if i % 2 else ("127.0.0.1", int(sys.argv[2])))
     except BlockingIOError:
-        break
-    idle.append(c)
-time.sleep(.1)
-check("idle clients do not hold up the end", terminate(int(sys.argv[2]), 5) < 2)
+        pass
+    idle.append(s)
+greeted = 0
+for s in idle:
+    try:
+        greeted += len(s.recv(18)) == 18
+    except (BlockingIOError, OSError):
+        pass
+for i in range(20):
+    check("the honest client is served", honest.write(i * 4096, bytes([i]) * 4096) == 0 and
+          honest.read(i * 4096, 4096) == (0, bytes([i]) * 4096))
+check("at most 64 of each address are taken", greeted < 128)
+check("idle clients do not hold up the end", terminate(int(sys.argv[3]), 10) < 4)
 PY
 wait "$TAPDISK_PID" || fail "it did not exit 0"
 forget_pid "$TAPDISK_PID"
