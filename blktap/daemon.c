@@ -18,11 +18,6 @@
 #define POOL_THREADS 4
 #define RUN_PATH_MAX 108 /* of a socket */
 #define STOP_POLL_NS 2000000ull
-#ifdef TD_SANITIZE
-#define SANDBOX_OFF_HERE true
-#else
-#define SANDBOX_OFF_HERE false
-#endif
 #define STOP_NS (15ull * 1000000000) /* for exports; each bounds itself well below */
 
 /* ---- exports ---- */
@@ -280,13 +275,12 @@ static int start_policy(struct daemon *d, const struct daemon_options *o, struct
 	return r;
 }
 
-/* A sanitizer looks at files and starts processes of its own: in its builds the sandbox has to be asked for. */
 static int start_sandbox(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
 {
 	struct sandbox *s = &d->sandbox;
 	int r;
 
-	s->off = d->policy.no_sandbox || SANDBOX_OFF_HERE;
+	s->off = d->policy.no_sandbox || DAEMON_SANDBOX_OFF;
 	if (o->sandbox)
 		s->off = strcmp(o->sandbox, "off") == 0;
 	s->waits = !o->spec && !s->off;

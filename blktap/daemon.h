@@ -15,6 +15,7 @@
 #ifndef BLKTAP_DAEMON_H
 #define BLKTAP_DAEMON_H
 
+#include "config.h"
 #include "sandbox.h"
 #include <blktap/export.h>
 #include <blktap/io.h>
@@ -24,6 +25,13 @@
 #include <blktap/pool.h>
 
 #define DAEMON_MAX_EXPORTS 16
+
+/* A sanitizer looks at files and starts processes of its own: in its builds the sandbox has to be asked for. */
+#ifdef TD_SANITIZE
+#define DAEMON_SANDBOX_OFF true
+#else
+#define DAEMON_SANDBOX_OFF false
+#endif
 
 struct export_request {
 	const struct td_export_ops *ops;

@@ -378,6 +378,8 @@ static int start_helper(const struct daemon_options *o, char **argv, struct td_e
 	struct fuse_place places[DAEMON_MAX_EXPORTS];
 	unsigned nr = 0;
 
+	if (o->sandbox ? strcmp(o->sandbox, "off") == 0 : DAEMON_SANDBOX_OFF)
+		return 0;
 	for (unsigned i = 0; i < o->nr_exports; i++) {
 		bool dir = o->exports[i].ops == &td_fuse_dir_export;
 
