@@ -69,7 +69,6 @@ run tap-img.1 4
 # ---- daemons ----
 
 qemu-img create -q -f qcow2 disk.qcow2 64M
-mkdir -p /mnt/new
 run tap-ctl.8 1
 grep -q 'state=0 args=qcow2:/srv/disk.qcow2' "$T/tap-ctl.8.1.out" || fail "tap-ctl list: $(cat "$T/tap-ctl.8.1.out")"
 run tap-ctl.8 2
