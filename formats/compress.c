@@ -8,9 +8,10 @@
  * libdeflate inflates twice as fast as zlib, but only streams that end where the cluster does.  What it refuses zlib
  * gets to judge, as QEMU would.
  *
- * It is not used for deflating: it knows no window but the one of 32 KiB.  qemu-img reads such streams too, since zlib
- * looks back in the output where that is in one piece; readers that inflate piece by piece with a window of 4 KiB,
- * as whatever uses zlib.decompressobj(-12) of Python, fail on each of them.
+ * Neither deflates here.  libdeflate knows no window but the one of 32 KiB.  qemu-img reads such streams too, since
+ * zlib looks back in the output where that is in one piece; readers that inflate piece by piece with a window of 4 KiB,
+ * as whatever uses zlib.decompressobj(-12) of Python, fail on each of them.  zlib takes twice as long as deflate.c does
+ * for the same size.  What that makes is inflated again and compared: should it ever be wrong, zlib deflates.
  */
 #include "config.h"
 
@@ -87,6 +88,11 @@ static bool inflate_fast(struct qcow2_codec *k, const void *in, size_t in_len, v
 #endif
 }
 
+static int inflate_any(struct qcow2_codec *k, const void *in, size_t in_len, void *out, size_t out_len)
+{
+	return inflate_fast(k, in, in_len, out, out_len) ? 0 : inflate_zlib(k, in, in_len, out, out_len);
+}
+
 static int deflater(struct qcow2_codec *k, z_stream **ret)
 {
 	z_stream *z = k->deflate;
@@ -102,6 +108,33 @@ static int deflater(struct qcow2_codec *k, z_stream **ret)
 	}
 	*ret = k->deflate = z;
 	return 0;
+}
+
+static bool is_right(struct qcow2_codec *k, const void *in, size_t in_len, const void *packed,
+		     size_t packed_len)
+{
+	if (!k->check)
+		k->check = malloc(QCOW2_DEFLATER_MAX);
+	return k->check && inflate_any(k, packed, packed_len, k->check, in_len) == 0 &&
+	       memcmp(k->check, in, in_len) == 0;
+}
+
+/* Bytes; -ENOSPC: they do not fit; -EAGAIN: ask zlib. */
+static int64_t deflate_fast(struct qcow2_codec *k, const void *in, size_t in_len, void *out, size_t out_len)
+{
+	size_t n;
+
+	if (!k->deflater) {
+		k->deflater = calloc(1, qcow2_deflater_size());
+		if (k->deflater)
+			qcow2_deflater_init(k->deflater);
+	}
+	if (!k->deflater || in_len > QCOW2_DEFLATER_MAX)
+		return -EAGAIN;
+	n = qcow2_deflater_run(k->deflater, in, in_len, out, out_len);
+	if (n == 0)
+		return -ENOSPC;
+	return is_right(k, in, in_len, out, n) ? (int64_t)n : -EAGAIN;
 }
 
 static int64_t deflate_zlib(struct qcow2_codec *k, const void *in, size_t in_len, void *out, size_t out_len)
@@ -127,6 +160,8 @@ static void done_zlib(struct qcow2_codec *k)
 		deflateEnd(k->deflate);
 	free(k->inflate);
 	free(k->deflate);
+	free(k->deflater);
+	free(k->check);
 #ifdef HAVE_LIBDEFLATE
 	libdeflate_free_decompressor(k->fast);
 #endif
@@ -210,7 +245,14 @@ int qcow2_inflate_with(struct qcow2_codec *k, enum qcow2_compression c, const vo
 		return -EUCLEAN;
 	if (c == QCOW2_ZSTD)
 		return inflate_zstd(k, in, in_len, out, out_len);
-	return inflate_fast(k, in, in_len, out, out_len) ? 0 : inflate_zlib(k, in, in_len, out, out_len);
+	return inflate_any(k, in, in_len, out, out_len);
+}
+
+static int64_t deflate_any(struct qcow2_codec *k, const void *in, size_t in_len, void *out, size_t out_len)
+{
+	int64_t n = deflate_fast(k, in, in_len, out, out_len);
+
+	return n == -EAGAIN ? deflate_zlib(k, in, in_len, out, out_len) : n;
 }
 
 int64_t qcow2_deflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in, size_t in_len,
@@ -221,7 +263,7 @@ int64_t qcow2_deflate_with(struct qcow2_codec *k, enum qcow2_compression c, cons
 	if (check_lengths(in_len, out_len) < 0)
 		return -ENOSPC;
 	n = c == QCOW2_ZSTD ? deflate_zstd(k, in, in_len, out, out_len)
-			    : deflate_zlib(k, in, in_len, out, out_len);
+			    : deflate_any(k, in, in_len, out, out_len);
 	return n >= 0 && (uint64_t)n >= in_len ? -ENOSPC : n;
 }
 
