@@ -401,7 +401,7 @@ static int load_part(struct qcow2 *q, struct part *p)
 {
 	const struct iovec *v = p->iov.vec;
 
-	if (p->iov.len == q->g.cluster_size && v->iov_len - p->iov.skip >= p->iov.len) {
+	if (v && p->iov.len == q->g.cluster_size && v->iov_len - p->iov.skip >= p->iov.len) {
 		p->bytes = (const uint8_t *)v->iov_base + p->iov.skip;
 		return 0;
 	}
