@@ -196,3 +196,14 @@ int aio_create(const struct td_create *c, struct td_err *ret_err)
 	(void)close(w.fd);
 	return r;
 }
+
+/* A raw disk is its file. */
+int aio_measure(struct td_measure *m, struct td_err *ret_err)
+{
+	const char *how = td_opts_get(m->opts, "preallocation");
+
+	if (how && strcmp(how, "off") != 0 && strcmp(how, "falloc") != 0 && strcmp(how, "full") != 0)
+		return td_err_set(ret_err, -EINVAL, "preallocation=%s: it is off, falloc or full", how);
+	m->required = m->fully_allocated = td_align_up(m->size, AIO_SECTOR);
+	return 0;
+}

@@ -489,6 +489,7 @@ const struct td_driver td_aio = {
 	.flags = TD_LEAF,
 	.state_size = sizeof(struct aio),
 	.create = aio_create,
+	.measure = aio_measure,
 	.open = aio_open,
 	.close = aio_close,
 	.preadv = aio_preadv,

@@ -39,6 +39,7 @@ struct aio {
 TD_CO TD_CHECK int aio_open(struct td_image *im, struct td_opts *opts, struct td_err *ret_err);
 TD_CO TD_CHECK int aio_close(struct td_image *im);
 TD_CO TD_CHECK int aio_create(const struct td_create *c, struct td_err *ret_err);
+TD_CHECK int aio_measure(struct td_measure *m, struct td_err *ret_err);
 TD_CO TD_CHECK int aio_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
 TD_CHECK int aio_info(struct td_image *im, struct td_opts *ret);
 

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DISK_SECTOR 512u
+
 struct creating {
 	struct td_place at;
 	struct td_spec *spec;
@@ -134,4 +136,21 @@ int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size
 	r = create_run(&c, force, ret_err);
 	td_policy_done(&policy);
 	return r;
+}
+
+int td_image_measure(const struct td_driver *drv, struct td_measure *m, struct td_err *ret_err)
+{
+	const char *unused;
+	int r;
+
+	if (!drv->measure)
+		return td_err_set(ret_err, -ENOTSUP, "driver %s cannot tell how large its files are",
+				  drv->name);
+	if (m->size > TD_IMAGE_MAX - DISK_SECTOR)
+		return td_err_set(ret_err, -EFBIG, "no image can be larger than 2^63-1 bytes");
+	r = drv->measure(m, ret_err);
+	if (r < 0)
+		return r;
+	unused = td_opts_unused(m->opts);
+	return unused ? td_err_set(ret_err, -EINVAL, "there is no create option '%s'", unused) : 0;
 }

@@ -41,6 +41,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/bench.c \
 	tools/tap-img/check.c \
 	tools/tap-img/commit.c \
+	tools/tap-img/compare.c \
 	tools/tap-img/convert.c \
 	tools/tap-img/copy.c tools/tap-img/copy.h \
 	tools/tap-img/create.c \
@@ -50,6 +51,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/info.c \
 	tools/tap-img/main.c \
 	tools/tap-img/map.c \
+	tools/tap-img/measure.c \
 	tools/tap-img/meet.c tools/tap-img/meet.h \
 	tools/tap-img/newimage.c tools/tap-img/newimage.h \
 	tools/tap-img/plan.c tools/tap-img/plan.h \

@@ -24,6 +24,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-int.h \
 	drivers/qcow2/qcow2-keep.c \
 	drivers/qcow2/qcow2-map.c \
+	drivers/qcow2/qcow2-measure.c \
 	drivers/qcow2/qcow2-overlap.c \
 	drivers/qcow2/qcow2-pack.c \
 	drivers/qcow2/qcow2-packed.c \

@@ -117,6 +117,19 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 	return r;
 }
 
+int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct qcow2_wish *ret,
+		 struct td_err *ret_err)
+{
+	struct wish w = { .c = c, .h = { .size = td_align_up(c->size, QCOW2_SECTOR) } };
+	int r = read_options(&w, ret_err);
+
+	if (r < 0)
+		return r;
+	*ret_h = w.h;
+	*ret = (struct qcow2_wish){ .prealloc = w.prealloc, .has_backing = w.backing_file != NULL };
+	return 0;
+}
+
 /* ---- what is written ---- */
 
 static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)

@@ -536,11 +536,21 @@ enum qcow2_prealloc {
 TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
 				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint8_t *buf);
 
-/* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c ---- */
+/* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c, qcow2-measure.c ---- */
 
 TD_CO TD_CHECK int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_repair(struct qcow2 *q, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int qcow2_create(const struct td_create *c, struct td_err *ret_err);
+
+/* What c asks for: a header that is not laid out yet, and what is in none. */
+struct qcow2_wish {
+	enum qcow2_prealloc prealloc;
+	bool has_backing;
+};
+
+TD_CHECK int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct qcow2_wish *ret,
+			  struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_measure(struct td_measure *m, struct td_err *ret_err);
 
 #endif

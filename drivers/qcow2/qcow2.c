@@ -373,6 +373,7 @@ const struct td_driver td_qcow2 = {
 	.state_size = sizeof(struct qcow2),
 	.probe = qcow2_probe,
 	.create = qcow2_create,
+	.measure = qcow2_measure,
 	.open = qcow2_open,
 	.close = qcow2_close,
 	.preadv = qcow2_preadv,

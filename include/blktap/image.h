@@ -158,6 +158,16 @@ struct td_create {
 	const struct td_progress *progress; /* while zeros are written; may be NULL */
 };
 
+/* How large the file of a new image will be. */
+struct td_measure {
+	struct td_image *source; /* it holds what this image shows, with its chain; NULL: nothing yet */
+	uint64_t size;           /* virtual bytes */
+	struct td_opts *opts;    /* as for create */
+
+	/* Results: enough for that; enough whatever is written to it, but for snapshots. */
+	uint64_t required, fully_allocated;
+};
+
 #define TD_LEAF       0x01u /* has a file, no child */
 #define TD_FILTER     0x02u /* child has the same bytes and size */
 #define TD_FORMAT     0x04u /* child holds the format's file */
@@ -178,6 +188,7 @@ struct td_driver {
 	int (*probe)(const void *head, size_t len);
 
 	int (*create)(const struct td_create *c, struct td_err *ret_err);
+	int (*measure)(struct td_measure *m, struct td_err *ret_err);
 
 	/*
 	 * im->name, path, flags, env and child are set.  Sets size, limits, read_only, and backing_path and
@@ -287,6 +298,10 @@ TD_CO TD_CHECK int td_image_create(struct td_env *env, struct td_spec *spec, uin
 TD_CO TD_CHECK int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size,
 					struct td_opts *opts, bool force, const struct td_progress *progress,
 					struct td_err *ret_err);
+
+/* Sets m's results for an image of this driver; unknown options are refused. */
+TD_CO TD_CHECK int td_image_measure(const struct td_driver *drv, struct td_measure *m,
+				    struct td_err *ret_err);
 
 /* Read iov->len bytes, through the chain. */
 TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov,
