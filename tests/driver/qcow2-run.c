@@ -228,7 +228,68 @@ int run_fsck(struct run *run)
 	if (r < 0)
 		(void)fprintf(stderr, "fsck: cannot be read\n");
 	run->fsck_leaks = (unsigned)f.leaks;
+	run->fsck_dirty = f.dirty;
 	return r < 0 ? r : f.corruptions > 0 ? -1 : 0;
+}
+
+static int check_with(struct run *run, unsigned fix, struct td_check *ret)
+{
+	unsigned flags = TD_OPEN_CHECK | (fix ? 0 : TD_OPEN_RDONLY);
+	int r = td_image_open_text(&run->t.env, run->spec, flags, &run->im, &run->t.err), r2;
+
+	if (r < 0)
+		return r;
+	r = td_image_check(run->im, fix, ret);
+	r2 = td_image_close(run->im);
+	return r < 0 ? r : r2;
+}
+
+/* Counts of a dirty image are not to be held against it. */
+static int own_check(void *arg)
+{
+	struct run *run = arg;
+	struct td_check c = { 0 };
+	int r = check_with(run, 0, &c);
+
+	if (r == 0 && !run->fsck_dirty && (c.corruptions > 0 || c.leaks != run->fsck_leaks))
+		r = -1;
+	if (r < 0)
+		(void)fprintf(stderr, "check: %d: %llu corruptions, %llu leaks and not %u\n", r,
+			      (unsigned long long)c.corruptions, (unsigned long long)c.leaks,
+			      run->fsck_leaks);
+	return r;
+}
+
+static int own_repair(void *arg)
+{
+	struct td_check c = { 0 };
+	int r = check_with(arg, TD_FIX_ALL, &c);
+
+	if (r == 0 && (c.corruptions > 0 || c.leaks > 0))
+		r = -1;
+	if (r < 0)
+		(void)fprintf(stderr, "repair: %d: %llu corruptions, %llu leaks\n", r,
+			      (unsigned long long)c.corruptions, (unsigned long long)c.leaks);
+	return r;
+}
+
+int run_verify(struct run *run)
+{
+	int r = run_fsck(run);
+
+	if (r == 0)
+		r = testenv_run(&run->t, own_check, run);
+	if (r == 0 && run->verified++ % 4 == 0) {
+		r = testenv_run(&run->t, own_repair, run);
+		if (r == 0)
+			r = run_fsck(run);
+		if (r == 0 && run->fsck_leaks > 0)
+			r = -1;
+	}
+	if (r == 0)
+		r = testenv_run(&run->t, run_look, run);
+	/* What was dirty is repaired by now, so the counts have to be right too. */
+	return r == 0 ? run_fsck(run) : r;
 }
 
 /* ---- the images to begin with ---- */

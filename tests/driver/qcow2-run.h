@@ -37,6 +37,8 @@ struct run {
 	uint64_t random, seed;
 	bool closed_ok;
 	unsigned fsck_leaks;
+	bool fsck_dirty;
+	unsigned verified; /* images, so far */
 	unsigned workers, steps;
 	bool resizes; /* the disk is made longer and shorter too, while all else goes on */
 	bool resizing;
@@ -60,5 +62,11 @@ int run_look(void *arg);
 
 /* Does the checker find corruption?  run->fsck_leaks: how many leaks. */
 int run_fsck(struct run *run);
+
+/*
+ * What was found after a failure or a cut: it leaks at most, in the eyes of our checker and of the driver's own
+ * check; it holds what it has to.  Every fourth is repaired first, and leaks no more.  0, or it has said what is wrong.
+ */
+TD_CHECK int run_verify(struct run *run);
 
 #endif
