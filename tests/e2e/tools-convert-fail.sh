@@ -35,6 +35,12 @@ cat disk.raw | tap-img convert --sha256 -O qcow2 --size "$size" - in.qcow2 >sum
 [ "$(cut -d' ' -f1 sum)" = "$want" ] || fail "from a pipe: another SHA-256"
 qemu-img compare -q -f raw disk.raw in.qcow2 || fail "from a pipe"
 qemu-img check -q in.qcow2
+rm -f in.qcow2
+cat disk.raw | tap-img convert -O qcow2 - in.qcow2
+qemu-img compare -q -f raw disk.raw in.qcow2 || fail "from a pipe without --size"
+[ "$(qemu-img info --output=json in.qcow2 | sed -n 's/.*"virtual-size": \([0-9]*\).*/\1/p')" = "$size" ] ||
+	fail "from a pipe without --size: another size"
+qemu-img check -q in.qcow2
 tap-img convert -O raw - in.raw <disk.raw
 same in.raw disk.raw
 rm -f in.raw
