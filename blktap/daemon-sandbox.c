@@ -178,7 +178,7 @@ static int give_to_user(struct daemon *d, struct td_err *ret_err)
 
 	if (r == 0)
 		r = td_run_path(&control, ret_err, "ctl%d", getpid());
-	if (r < 0)
+	if (r < 0 || !control)
 		return r;
 	if (stat(dir, &st) < 0 || st.st_uid != s->uid)
 		return td_err_set(ret_err, -EPERM,
