@@ -159,7 +159,7 @@ static int resolve(const struct fuse_place *p, unsigned nr, char **ret_paths, st
 int fuse_unmounter_start(const struct fuse_place *places, unsigned nr, char **argv, struct td_err *ret_err)
 {
 	char *paths[FILES_MAX] = { NULL };
-	int fd[2], r = nr > FILES_MAX ? -E2BIG : 0;
+	int fd[2] = { -1, -1 }, r = nr > FILES_MAX ? -E2BIG : 0;
 	pid_t pid = -1;
 
 	if (r == 0)
