@@ -15,7 +15,8 @@
 #include "walk.h"
 #include "zeros.h"
 
-#define LONG_HOLE (64u << 10) /* shorter ones are read: a cut costs more */
+#define LONG_HOLE (64u << 10)  /* shorter ones are read: a cut costs more */
+#define PIECE     (256u << 10) /* those of all workers together stay in the processor's cache */
 
 enum { SAME = 0, DIFFERENT = 1, NOT_OPENED = 2, NOT_MAPPED = 3, NOT_READ = 4 };
 
@@ -31,6 +32,8 @@ struct compare_job {
 	struct img_env env;
 	struct source disk[2];
 	struct walk walk;
+	struct td_extent known[2]; /* what each said last, and where: asking may take long */
+	uint64_t known_off[2];
 	uint64_t at; /* where it was decided: the lowest place at which something was found */
 	int code;
 	bool sizes_differ;
@@ -63,14 +66,26 @@ static int failed(struct compare_job *job, unsigned i, uint64_t at, int code, in
 static int extent(struct compare_job *job, unsigned i, uint64_t off, uint64_t len, struct td_extent *ret)
 {
 	const struct source *s = &job->disk[i];
+	uint64_t in;
 	int r;
 
 	if (off >= s->size) {
 		*ret = (struct td_extent){ .kind = TD_EXTENT_ZERO, .len = len };
 		return 0;
 	}
-	r = source_extent(s, off, TD_MIN(len, s->size - off), ret);
-	return r < 0 ? failed(job, i, off, NOT_MAPPED, r) : 0;
+	in = off - job->known_off[i];
+	if (off < job->known_off[i] || in >= job->known[i].len) {
+		r = source_extent(s, off, s->size - off, &job->known[i]);
+		if (r < 0) {
+			job->known[i].len = 0;
+			return failed(job, i, off, NOT_MAPPED, r);
+		}
+		job->known_off[i] = off;
+		in = 0;
+	}
+	*ret = job->known[i];
+	ret->len = TD_MIN(ret->len - in, len);
+	return 0;
 }
 
 /* what: bit i, disk i has to be read. */
@@ -89,7 +104,7 @@ static int look(void *arg, struct walk_piece *p)
 		p->len = TD_MIN(e[0].len, e[1].len);
 		return 0;
 	}
-	p->len = TD_MIN(p->len, (uint64_t)WALK_PIECE);
+	p->len = TD_MIN(p->len, (uint64_t)PIECE);
 	for (unsigned i = 0; i < 2; i++) {
 		bool hole = e[i].kind == TD_EXTENT_ZERO && e[i].len >= TD_MIN(p->len, (uint64_t)LONG_HOLE);
 
