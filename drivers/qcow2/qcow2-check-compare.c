@@ -70,7 +70,7 @@ static void compare_one(struct compare *c, uint64_t cluster, uint64_t disk)
 /* Clusters first..end-1, of which the disk counts none. */
 static void compare_uncounted(struct compare *c, uint64_t first, uint64_t end)
 {
-	for (uint64_t i = first; (i = qcow2_uses_next(&c->w->uses, i)) < end; i++)
+	for (uint64_t i = first; (i = qcow2_uses_next(&c->w->uses, i, end)) < end; i++)
 		compare_one(c, i, 0);
 }
 

@@ -83,10 +83,10 @@ static int banish_old(struct qcow2_walk *w)
 /* The next cluster with a reference. */
 static uint64_t next_used(const struct qcow2_walk *w, uint64_t from)
 {
-	uint64_t c = qcow2_uses_next(&w->uses, from);
+	uint64_t c = qcow2_uses_next(&w->uses, from, w->uses.nr);
 
 	while (c < w->uses.nr && qcow2_uses_count(&w->uses, c) == 0)
-		c = qcow2_uses_next(&w->uses, c + 1);
+		c = qcow2_uses_next(&w->uses, c + 1, w->uses.nr);
 	return c;
 }
 

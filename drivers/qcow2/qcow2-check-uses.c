@@ -80,16 +80,16 @@ static uint64_t next_in_leaf(uint32_t *const *leaf, uint64_t from)
 	return SPAN;
 }
 
-uint64_t qcow2_uses_next(const struct qcow2_uses *u, uint64_t from)
+uint64_t qcow2_uses_next(const struct qcow2_uses *u, uint64_t from, uint64_t end)
 {
-	for (uint64_t i = from / SPAN; i * SPAN < u->nr; i++) {
+	for (uint64_t i = from / SPAN; i * SPAN < TD_MIN(end, u->nr); i++) {
 		uint64_t start = i * SPAN, at;
 
 		if (!u->leaf[i])
 			continue;
 		at = next_in_leaf(u->leaf[i], from > start ? from - start : 0);
 		if (at < SPAN)
-			return TD_MIN(start + at, u->nr);
+			return TD_MIN(start + at, end);
 	}
-	return u->nr;
+	return end;
 }

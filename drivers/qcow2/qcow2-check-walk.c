@@ -338,7 +338,7 @@ int qcow2_walk(struct qcow2_walk *w, struct qcow2 *q, struct td_check *res)
 		r = count_l2_table(w, &w->l2.at[i]);
 	if (r == 0)
 		r = count_reftable(w);
-	for (uint64_t c = 0; r == 0 && (c = qcow2_uses_next(&w->uses, c)) < w->uses.nr; c++)
+	for (uint64_t c = 0; r == 0 && (c = qcow2_uses_next(&w->uses, c, w->uses.nr)) < w->uses.nr; c++)
 		w->crowded += qcow2_uses_count(&w->uses, c) > w->max_count;
 	return r;
 }

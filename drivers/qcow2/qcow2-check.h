@@ -36,8 +36,8 @@ uint32_t qcow2_uses_get(const struct qcow2_uses *u, uint64_t cluster); /* 0 behi
 /* To be changed.  NULL: no memory, or it would take far more than an honest image's tables are worth. */
 uint32_t *qcow2_uses_at(struct qcow2_uses *u, uint64_t cluster);
 
-/* The first cluster from `from` on of which anything is known; u->nr: none. */
-uint64_t qcow2_uses_next(const struct qcow2_uses *u, uint64_t from);
+/* The first cluster in [from, end) of which anything is known; end: none. */
+uint64_t qcow2_uses_next(const struct qcow2_uses *u, uint64_t from, uint64_t end);
 
 static inline uint64_t qcow2_uses_count(const struct qcow2_uses *u, uint64_t cluster)
 {

@@ -141,7 +141,7 @@ static int store_new_regions(struct qcow2_walk *w)
 	struct qcow2 *q = w->q;
 	int r = 0;
 
-	for (uint64_t c = 0; r == 0 && (c = qcow2_uses_next(&w->uses, c)) < w->uses.nr; c++) {
+	for (uint64_t c = 0; r == 0 && (c = qcow2_uses_next(&w->uses, c, w->uses.nr)) < w->uses.nr; c++) {
 		uint64_t want = TD_MIN(qcow2_uses_count(&w->uses, c), w->max_count), disk = 0;
 
 		if (want == 0)
@@ -178,7 +178,7 @@ int qcow2_store(struct qcow2_walk *w, unsigned how)
 /* Two pointers, one of which would be written through in place: the other's data would go. */
 static bool shared_though_owned(const struct qcow2_walk *w)
 {
-	for (uint64_t c = 0; (c = qcow2_uses_next(&w->uses, c)) < w->uses.nr; c++) {
+	for (uint64_t c = 0; (c = qcow2_uses_next(&w->uses, c, w->uses.nr)) < w->uses.nr; c++) {
 		uint32_t use = qcow2_uses_get(&w->uses, c);
 
 		if ((use & QCOW2_USE_CLASH) || ((use & QCOW2_USE_OWNED) && (use & QCOW2_USE_COUNT) > 1))
