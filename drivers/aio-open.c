@@ -337,7 +337,7 @@ int aio_close(struct td_image *im)
 	struct aio *a = im->state;
 
 	/* Who opens it next shall see what is on the disk, not pages that never came there (aio_flush). */
-	if (a->flush_error)
+	if (im->frozen)
 		(void)posix_fadvise(a->fd, 0, 0, POSIX_FADV_DONTNEED);
 	close_files(a);
 	return 0;

@@ -256,7 +256,7 @@ static int aio_pwritev(struct td_image *im, uint64_t off, const struct td_iov *i
  *
  * After a failed fsync Linux forgets what it could not write: the pages are clean, and the next fsync succeeds.  A
  * device does so too: it drops what it could not write from its cache and goes on behind that at the next flush.  So
- * the error stays until the image is opened anew; an answer of 0 would be a lie.
+ * the image is frozen until it is opened anew: an answer of 0 would be a lie, and what nobody can flush is not written.
  */
 static int aio_flush(struct td_image *im)
 {
@@ -265,8 +265,8 @@ static int aio_flush(struct td_image *im)
 	int r;
 
 	td_co_guard(&a->flush_lock);
-	if (a->flush_error)
-		return a->flush_error;
+	if (im->frozen)
+		return -EIO; /* whatever the first error was: more space, say, does not mend it */
 	if (a->flush_good > before)
 		return 0;
 	a->flush_begun++;
@@ -274,7 +274,7 @@ static int aio_flush(struct td_image *im)
 	if (r == 0)
 		a->flush_good = a->flush_begun;
 	else
-		a->flush_error = -EIO; /* not r: more space, say, does not mend it */
+		td_image_freeze(im);
 	return r;
 }
 

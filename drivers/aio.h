@@ -32,7 +32,6 @@ struct aio {
 
 	struct td_mutex flush_lock;
 	uint64_t flush_begun, flush_good; /* how many began; the last one that succeeded */
-	int flush_error;                  /* see aio_flush */
 	struct td_ranges ranges;
 };
 
