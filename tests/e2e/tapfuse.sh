@@ -56,9 +56,15 @@ tapdisks()
 mount_it()
 {
 	user tapfuse "$@" || fail "tapfuse $*"
-	PID=$(tapdisks)
-	[ -n "$PID" ] || fail "tapfuse $*: no daemon"
+	wait_for 20 one_tapdisk
 	also_kill "$PID"
+}
+
+# The process that unmounts has the name, too, until it gives itself another.
+one_tapdisk()
+{
+	PID=$(tapdisks)
+	[ "$(wc -w <<<"$PID")" = 1 ]
 }
 
 # end_it: by fusermount3, and it is over when the daemon is gone.

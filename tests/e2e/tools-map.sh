@@ -8,7 +8,7 @@
 require qemu-img qemu-io python3
 
 SEED=${TEST_SEED:-1}
-CHAINS=${MAP_CHAINS:-24}
+CHAINS=${MAP_CHAINS:-12}
 CHAINS_PY=$(cd "$srcdir" && pwd)/tests/e2e/chains.py
 
 # same_map ARGS...: both maps, field by field.  7.2 does not know "compressed".  Of an image whose file is much smaller

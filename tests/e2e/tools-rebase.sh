@@ -8,8 +8,8 @@
 require qemu-img qemu-io python3
 
 SEED=${TEST_SEED:-1}
-CHAINS=${REBASE_CHAINS:-8}
-KILLS=${REBASE_KILLS:-20}
+CHAINS=${REBASE_CHAINS:-4}
+KILLS=${REBASE_KILLS:-6}
 CHAINS_PY=$(cd "$srcdir" && pwd)/tests/e2e/chains.py
 RANDOM=$SEED
 
