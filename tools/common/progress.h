@@ -17,6 +17,11 @@ enum progress_how {
 	PROGRESS_NEVER, /* -q */
 };
 
+static inline enum progress_how progress_how(bool quiet, bool asked)
+{
+	return quiet ? PROGRESS_NEVER : asked ? PROGRESS_ASKED : PROGRESS_AUTO;
+}
+
 /* The caller's; lives as long as the loop. */
 struct progress {
 	bool shown, terminal, drawn;

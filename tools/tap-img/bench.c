@@ -259,10 +259,7 @@ static int bench(struct bench_job *job, bool json)
 
 	if (!json)
 		print_plan(&job->args);
-	r = img_env_open(&job->env, job->err);
-	if (r == 0)
-		r = img_env_call(&job->env, bench_co, job);
-	img_env_close(&job->env);
+	r = img_env_run(&job->env, bench_co, job, job->err);
 	return r == 0 ? report(job, json) : r;
 }
 

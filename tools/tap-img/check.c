@@ -194,12 +194,7 @@ static int parse_repair(const struct check_args *args, unsigned *ret_fix, struct
 
 static int check(struct check_job *job, struct td_err *ret_err)
 {
-	int r = img_env_open(&job->env, ret_err);
-
-	if (r == 0)
-		r = img_env_call(&job->env, check_co, job);
-	img_env_close(&job->env);
-	return r;
+	return img_env_run(&job->env, check_co, job, ret_err);
 }
 
 static int check_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)

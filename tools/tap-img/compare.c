@@ -215,11 +215,7 @@ static int compare_co(void *arg)
 	w->work = work;
 	w->size = TD_MAX(job->disk[0].size, job->disk[1].size);
 	job->sizes_differ = job->disk[0].size != job->disk[1].size;
-	progress_begin(&w->progress, job->env.env.loop,
-		       a->quiet      ? PROGRESS_NEVER
-		       : a->progress ? PROGRESS_ASKED
-				     : PROGRESS_AUTO,
-		       w->size);
+	progress_begin(&w->progress, job->env.env.loop, progress_how(a->quiet, a->progress), w->size);
 	if (r == 0 && a->strict)
 		r = compare_extents(job);
 	if (r == 0)
@@ -267,12 +263,7 @@ static int report(const struct compare_job *job, bool json)
 
 static int compare(struct compare_job *job, struct td_err *ret_err)
 {
-	int r = img_env_open_bulk(&job->env, ret_err);
-
-	if (r == 0)
-		r = img_env_call(&job->env, compare_co, job);
-	img_env_close(&job->env);
-	return r;
+	return img_env_run_bulk(&job->env, compare_co, job, ret_err);
 }
 
 static int compare_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)

@@ -288,10 +288,7 @@ static int copy_all(struct convert_job *job)
 
 	if (r < 0)
 		return r;
-	progress_begin(&c->progress, c->env->loop,
-		       a->quiet      ? PROGRESS_NEVER
-		       : a->progress ? PROGRESS_ASKED
-				     : PROGRESS_AUTO,
+	progress_begin(&c->progress, c->env->loop, progress_how(a->quiet, a->progress),
 		       c->size == UINT64_MAX ? 0 : c->size);
 	r = copy_run(c, job->err);
 	if (r == 0)
@@ -378,10 +375,7 @@ static int convert_run(const void *arg, char *const *operands, unsigned nr, stru
 		job->from_stream = is_stream(operands[0]);
 		job->to_stream = is_stream(operands[nr - 1]);
 		job->err = ret_err;
-		r = img_env_open_bulk(&job->env, ret_err);
-		if (r == 0)
-			r = img_env_call(&job->env, convert_co, job);
-		img_env_close(&job->env);
+		r = img_env_run_bulk(&job->env, convert_co, job, ret_err);
 		td_opts_done(&job->opts);
 	}
 	if (r == 0)

@@ -26,7 +26,7 @@ struct create_job {
 	struct td_spec *spec;
 	struct td_opts opts;
 	uint64_t size;
-	bool has_size, force;
+	bool has_size, force, progress;
 	struct progress bar;
 	struct td_progress told;
 	struct td_err *err;
@@ -57,8 +57,11 @@ static int create_co(void *arg)
 	if (!job->has_size)
 		return td_err_set(job->err, -EINVAL,
 				  "say the size (64M, 10G, ...); only with -b it may be left out");
-	return td_image_create_told(&job->env.env, job->spec, job->size, &job->opts, job->force, &job->told,
-				    job->err);
+	progress_begin(&job->bar, job->env.env.loop, progress_how(false, job->progress), 0);
+	r = td_image_create_told(&job->env.env, job->spec, job->size, &job->opts, job->force, &job->told,
+				 job->err);
+	progress_end(&job->bar, r == 0);
+	return r;
 }
 
 /* ---- the verb ---- */
@@ -69,21 +72,16 @@ static int create(struct create_job *job, const struct create_args *args, struct
 
 	r = newimage_options(&args->options, args->backing, args->backing_format, &job->opts, ret_err);
 	if (r == 0)
-		r = img_env_open(&job->env, ret_err);
-	if (r == 0) {
-		progress_begin(&job->bar, job->env.env.loop, args->progress ? PROGRESS_ASKED : PROGRESS_AUTO,
-			       0);
-		r = img_env_call(&job->env, create_co, job);
-		progress_end(&job->bar, r == 0);
-	}
-	img_env_close(&job->env);
+		r = img_env_run(&job->env, create_co, job, ret_err);
 	return r;
 }
 
 static int create_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
 {
 	const struct create_args *args = arg;
-	struct create_job job = { .force = args->force, .told = { .fn = show }, .err = ret_err };
+	struct create_job job = {
+		.force = args->force, .progress = args->progress, .told = { .fn = show }, .err = ret_err
+	};
 	bool json = false;
 	int r;
 

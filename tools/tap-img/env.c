@@ -44,17 +44,7 @@ static int env_open(struct img_env *e, const char *engine, struct td_err *ret_er
 	return open_engine(e, engine, ret_err);
 }
 
-int img_env_open(struct img_env *e, struct td_err *ret_err)
-{
-	return env_open(e, "auto", ret_err);
-}
-
-int img_env_open_bulk(struct img_env *e, struct td_err *ret_err)
-{
-	return env_open(e, "threads", ret_err);
-}
-
-void img_env_close(struct img_env *e)
+static void env_close(struct img_env *e)
 {
 	if (e->env.engine)
 		td_engine_free(e->env.engine);
@@ -68,7 +58,25 @@ void img_env_close(struct img_env *e)
 	td_policy_done(&e->policy);
 }
 
-int img_env_call(struct img_env *e, int (*fn)(void *arg), void *arg)
+static int run_with(struct img_env *e, const char *engine, int (*fn)(void *arg), void *arg,
+		    struct td_err *ret_err)
 {
-	return td_loop_call(e->env.loop, fn, arg);
+	int r;
+
+	*e = (struct img_env){ 0 };
+	r = env_open(e, engine, ret_err);
+	if (r == 0)
+		r = td_loop_call(e->env.loop, fn, arg);
+	env_close(e);
+	return r;
+}
+
+int img_env_run(struct img_env *e, int (*fn)(void *arg), void *arg, struct td_err *ret_err)
+{
+	return run_with(e, "auto", fn, arg, ret_err);
+}
+
+int img_env_run_bulk(struct img_env *e, int (*fn)(void *arg), void *arg, struct td_err *ret_err)
+{
+	return run_with(e, "threads", fn, arg, ret_err);
 }

@@ -15,14 +15,10 @@ struct img_env {
 	struct td_pool *io_pool; /* the engine's */
 };
 
-/* All-zero before; img_env_close also after a failure. */
-TD_CHECK int img_env_open(struct img_env *e, struct td_err *ret_err);
+/* Run fn(arg) in a coroutine, to its end; *e is there for as long as that. */
+TD_CHECK int img_env_run(struct img_env *e, int (*fn)(void *arg), void *arg, struct td_err *ret_err);
 
 /* The same for reading or writing whole images in large pieces, by as many processors as there are. */
-TD_CHECK int img_env_open_bulk(struct img_env *e, struct td_err *ret_err);
-void img_env_close(struct img_env *e);
-
-/* Run fn(arg) in a coroutine, to its end. */
-TD_CHECK int img_env_call(struct img_env *e, int (*fn)(void *arg), void *arg);
+TD_CHECK int img_env_run_bulk(struct img_env *e, int (*fn)(void *arg), void *arg, struct td_err *ret_err);
 
 #endif

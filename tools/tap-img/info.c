@@ -81,13 +81,7 @@ static int print_list(const json_t *list, bool chain, bool json)
 
 static int info(struct info_job *job, struct td_err *ret_err)
 {
-	int r;
-
-	r = img_env_open(&job->env, ret_err);
-	if (r == 0)
-		r = img_env_call(&job->env, info_co, job);
-	img_env_close(&job->env);
-	return r;
+	return img_env_run(&job->env, info_co, job, ret_err);
 }
 
 static int info_run(const void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)

@@ -158,10 +158,7 @@ static int map_run(const void *arg, char *const *operands, unsigned nr, struct t
 		r = operand_parse(operands[0], args->format, true, &job.spec, ret_err);
 	if (r < 0)
 		return r;
-	r = img_env_open(&job.env, ret_err);
-	if (r == 0)
-		r = img_env_call(&job.env, map_co, &job);
-	img_env_close(&job.env);
+	r = img_env_run(&job.env, map_co, &job, ret_err);
 	td_spec_free(job.spec);
 	return r;
 }

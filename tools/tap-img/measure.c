@@ -62,12 +62,7 @@ static int report(const struct measure_job *job, bool json)
 
 static int measure(struct measure_job *job, struct td_err *ret_err)
 {
-	int r = img_env_open(&job->env, ret_err);
-
-	if (r == 0)
-		r = img_env_call(&job->env, measure_co, job);
-	img_env_close(&job->env);
-	return r;
+	return img_env_run(&job->env, measure_co, job, ret_err);
 }
 
 static int measure_check(void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)

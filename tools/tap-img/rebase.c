@@ -220,10 +220,7 @@ static int copy_all(struct rebase_job *job)
 	w->work = rebase_work;
 	w->rate = (struct rate){ .loop = job->env.env.loop,
 				 .per_second = job->args->rate == CLI_SIZE_NONE ? 0 : job->args->rate };
-	progress_begin(&w->progress, job->env.env.loop,
-		       job->args->progress ? PROGRESS_ASKED
-		       : job->args->quiet  ? PROGRESS_NEVER
-					   : PROGRESS_AUTO,
+	progress_begin(&w->progress, job->env.env.loop, progress_how(job->args->quiet, job->args->progress),
 		       w->size);
 	r = walk_run(w);
 	progress_end(&w->progress, r == 0);
@@ -365,10 +362,7 @@ static int rebase_run(const void *arg, char *const *operands, unsigned nr, struc
 		r = operand_parse(operands[0], args->format, false, &job.spec, ret_err);
 	if (r < 0)
 		return r;
-	r = img_env_open(&job.env, ret_err);
-	if (r == 0)
-		r = img_env_call(&job.env, rebase_co, &job);
-	img_env_close(&job.env);
+	r = img_env_run(&job.env, rebase_co, &job, ret_err);
 	if (r == 0)
 		r = report(&job, json);
 	td_spec_free(job.spec);

@@ -113,10 +113,7 @@ static int resize_run(const void *arg, char *const *operands, unsigned nr, struc
 		r = operand_parse(operands[0], args->format, false, &job.spec, ret_err);
 	if (r < 0)
 		return r;
-	r = img_env_open(&job.env, ret_err);
-	if (r == 0)
-		r = img_env_call(&job.env, resize_co, &job);
-	img_env_close(&job.env);
+	r = img_env_run(&job.env, resize_co, &job, ret_err);
 	if (r == 0)
 		r = report(&job, json, args->quiet);
 	td_spec_free(job.spec);
