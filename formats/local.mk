@@ -4,8 +4,6 @@ noinst_LIBRARIES += formats/libformats.a
 formats_libformats_a_SOURCES = \
 	formats/blkif.c \
 	formats/compress.c \
-	formats/deflate.c \
-	formats/huffman.c \
 	formats/qcow2-ext.c \
 	formats/qcow2-header.c \
 	formats/qcow2-layout.c \

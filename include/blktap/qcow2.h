@@ -224,48 +224,13 @@ TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, 
 
 /* ---- compressed clusters ---- */
 
-/* Codes for deflate: the first bit is the lowest. */
-#define QCOW2_HUFF_LIT  286u
-#define QCOW2_HUFF_DIST 30u
-#define QCOW2_HUFF_PRE  19u
-
-#define QCOW2_HUFF_MAX 288u
-
-struct qcow2_huff {
-	uint16_t code[QCOW2_HUFF_MAX];
-	uint8_t len[QCOW2_HUFF_MAX]; /* 0: the symbol is not used */
-};
-
-/* What building one needs meanwhile. */
-struct qcow2_huff_work {
-	uint64_t leaf[QCOW2_HUFF_MAX], sum[QCOW2_HUFF_MAX];
-	uint16_t parent[2 * QCOW2_HUFF_MAX], depth[QCOW2_HUFF_MAX], len[QCOW2_HUFF_MAX];
-};
-
-/* The best code for nr (2 to 288) symbols that come so often, none longer than max (7 or 15) bits. */
-void qcow2_huff_build(struct qcow2_huff *h, const uint32_t *freq, unsigned nr, unsigned max,
-		      struct qcow2_huff_work *w);
-void qcow2_huff_codes(struct qcow2_huff *h, const uint8_t *len, unsigned nr); /* these lengths */
-
-/*
- * Raw deflate with a window of 4 KiB.  Bytes written; 0: they do not fit in out_len, less a few.  d: memory of so many
- * bytes, zeroed, made ready once.
- */
-#define QCOW2_DEFLATER_MAX (1u << QCOW2_MAX_CLUSTER_BITS)
-
-struct qcow2_deflater;
-size_t qcow2_deflater_size(void);
-void qcow2_deflater_init(struct qcow2_deflater *d);
-TD_CHECK size_t qcow2_deflater_run(struct qcow2_deflater *d, const void *in, size_t in_len, void *out,
-				   size_t out_len);
-
 /*
  * What the libraries need to work in, kept from one call to the next: made at the first call that needs it, under
  * 300 KiB for inflating and 3 MiB for deflating whatever the input says.  All-zero: nothing yet.  One call at a time.
  */
 struct qcow2_codec {
-	void *inflate, *deflate, *fast; /* zlib, libdeflate */
-	void *deflater, *check;         /* our own, and what came out of it */
+	void *inflate, *deflate;           /* zlib */
+	void *fast_inflate, *fast_deflate; /* libdeflate */
 	void *unzstd, *zstd;
 };
 
@@ -285,7 +250,7 @@ TD_CHECK int qcow2_inflate(enum qcow2_compression c, const void *in, size_t in_l
 			   size_t out_len);
 
 /*
- * Raw deflate with a window of 4 KiB, as QEMU writes; or zstd.  Returns bytes, or -ENOSPC if they do not fit
+ * Raw deflate, or zstd.  Returns bytes, or -ENOSPC if they do not fit
  * in out_len or are not fewer than in_len.  -ENOTSUP, -ENOMEM as above.
  */
 TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t in_len, void *out,

@@ -32,7 +32,7 @@ tests_unit_test_compress_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_compress_LDADD = $(UNIT_LIBS)
 tests_unit_test_compress_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=inflateInit2_,--wrap=inflate,--wrap=deflateInit2_ \
-	-Wl,--wrap=libdeflate_alloc_decompressor,--wrap=calloc \
+	-Wl,--wrap=libdeflate_alloc_decompressor,--wrap=libdeflate_alloc_compressor \
 	-Wl,--wrap=ZSTD_createDCtx,--wrap=ZSTD_createCCtx
 tests_unit_test_qcow2_ext_SOURCES = tests/unit/test-qcow2-ext.c tests/unit/unit.h
 tests_unit_test_qcow2_ext_CFLAGS = $(UNIT_CFLAGS)
