@@ -13,17 +13,11 @@ need_machine()
 	done
 }
 
-# The script once more, inside.  The first time it does not return.
 enter_namespace()
 {
-	local dir status=0
-	if [ -z "${DOCS_INSIDE:-}" ]; then
-		[ -d /srv ] && [ -d /mnt ] || skip "this machine has no /srv or no /mnt"
-		unshare -m --propagation private true 2>/dev/null ||
-			skip "no mount namespace of its own can be had (in a plain chroot, for one)"
-		DOCS_INSIDE=1 unshare -m --propagation private bash "$0" || status=$?
-		exit "$status"
-	fi
+	local dir
+	[ -d /srv ] && [ -d /mnt ] || skip "this machine has no /srv or no /mnt"
+	own_mounts
 	trap leave EXIT
 	for dir in /srv /mnt /run; do mount -t tmpfs none "$dir"; done
 	mkdir -p /run/lock # LVM and the like want one

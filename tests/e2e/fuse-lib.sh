@@ -12,6 +12,17 @@ need_fuse()
 	require python3
 }
 
+# own_mounts: the script once more, in a mount namespace of its own.  The first time it does not return.
+own_mounts()
+{
+	local status=0
+	[ -z "${BLKTAP_OWN_MOUNTS:-}" ] || return 0
+	unshare -m --propagation private true 2>/dev/null ||
+		skip "no mount namespace of its own can be had (in a plain chroot, for one)"
+	BLKTAP_OWN_MOUNTS=1 unshare -m --propagation private bash "$0" || status=$?
+	exit "$status"
+}
+
 # formats: those that this build and machine can make a disk of.
 formats()
 {

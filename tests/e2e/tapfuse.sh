@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tapfuse: a disk and its partitions as files, for an ordinary user; root mounts one of them through a loop device; what
 # was written is in the image, as QEMU reads it.  Tables that lie; the edges of a partition; a table that changes.
-if [ -z "${BLKTAP_OWN_MOUNTS:-}" ] && [ "$(id -u)" = 0 ]; then
-	BLKTAP_OWN_MOUNTS=1 exec unshare -m "$0"
-fi
 . "${srcdir:-.}/tests/e2e/lib.sh"
 . "${srcdir:-.}/tests/e2e/fuse-lib.sh"
 need_fuse
+own_mounts
 require qemu-img sfdisk fusermount3 setpriv openssl /usr/bin/python3
 tapdisk --help | grep -q fuse-dir || fail "tapdisk has no --fuse-dir"
 

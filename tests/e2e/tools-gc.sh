@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tap-ctl gc: everything that a killed tapdisk can leave is found, named, and removed; nothing that a living process
 # holds is touched, nor what holds somebody's answered writes.
-if [ -z "${BLKTAP_OWN_MOUNTS:-}" ] && [ "$(id -u)" = 0 ]; then
-	BLKTAP_OWN_MOUNTS=1 exec unshare -m "$0"
-fi
 . "${srcdir:-.}/tests/e2e/lib.sh"
 . "${srcdir:-.}/tests/e2e/fuse-lib.sh"
 need_fuse
+own_mounts
 require qemu-img qemu-io flock python3
 
 # In this namespace are copies of the mounts of everybody else's tests: not ours to look at.
