@@ -354,12 +354,13 @@ void td_image_freeze(struct td_image *im)
 
 int td_image_set(struct td_image *im, const char *driver, struct td_opts *opts, struct td_err *ret_err)
 {
-	struct td_image *top = im;
+	const char *top = im->name;
 
-	while (im && strcmp(im->drv->name, driver) != 0)
+	while (strcmp(im->drv->name, driver) != 0) {
 		im = im->child;
-	if (!im)
-		return td_err_set(ret_err, -ENOENT, "%s: there is no %s in its stack", top->name, driver);
+		if (!im)
+			return td_err_set(ret_err, -ENOENT, "%s: there is no %s in its stack", top, driver);
+	}
 	if (!im->drv->set)
 		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has no options that can be changed now",
 				  im->name, driver);

@@ -118,7 +118,7 @@ int qcow2_walk_snapshots(struct qcow2_walk *w)
 {
 	const struct qcow2_header *h = &w->q->h;
 	uint64_t at = h->snapshots_off, end = at;
-	struct snap_head s;
+	struct snap_head s = { 0 };
 	int r = 0;
 
 	if (h->nr_snapshots == 0)
@@ -204,7 +204,7 @@ int qcow2_mend_snapshots_far(struct qcow2_walk *w)
 	struct qcow2 *q = w->q;
 	uint64_t at = q->h.snapshots_off;
 	uint8_t far[sizeof(uint64_t)];
-	struct snap_head s;
+	struct snap_head s = { 0 };
 	int r = 0;
 
 	td_put_be64(far, qcow2_far(q));
@@ -273,7 +273,7 @@ int qcow2_mend_snapshots(struct qcow2_walk *w)
 	struct qcow2 *q = w->q;
 	struct snap_table t = { 0 };
 	uint64_t at = q->h.snapshots_off;
-	struct snap_head s;
+	struct snap_head s = { 0 };
 	int r = 0;
 
 	for (uint32_t i = 0; r == 0 && i < q->h.nr_snapshots; i++) {

@@ -33,7 +33,7 @@ int qcow2_measure(struct td_measure *m, struct td_err *ret_err)
 {
 	struct td_create c = { .path = "measure", .size = m->size, .opts = m->opts };
 	struct qcow2_header h;
-	struct qcow2_layout at;
+	struct qcow2_layout at = { 0 };
 	struct qcow2_wish wish;
 	uint64_t data = 0;
 	int r = qcow2_wished(&c, &h, &wish, ret_err);

@@ -55,7 +55,7 @@ static void another_image_that_was_noted_is_opened(void **state)
 {
 	(void)state;
 	world_start();
-	note("qcow2:/anothers");
+	note("qcow2:/somebody-else");
 	whole_connect(&vbd, "block-tapdisk", "qcow2:/base");
 	assert_string_equal(disk_of(&vbd)->spec, "qcow2:/base");
 	note("qcow2:/overlay");

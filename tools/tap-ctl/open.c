@@ -77,7 +77,7 @@ static int open_run(const void *arg, char *const *operands, unsigned nr, struct 
 	td_cleanup(free) char *spec = NULL;
 	struct disk_request q;
 	int minor = -1, r;
-	pid_t pid;
+	pid_t pid = 0;
 
 	(void)operands, (void)nr;
 	r = disk_request(&args->disk, &q, &spec, ret_err);
