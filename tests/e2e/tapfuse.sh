@@ -289,6 +289,7 @@ users_file new 4 7
 user dd if="$T/user/new" of="$D/disk" bs=1M seek=64 oflag=direct conv=notrunc,nocreat status=none
 kill -KILL "$PID"
 wait_for 20 is_gone_or_zombie "$PID"
+wait_for 20 threads_gone # the last of them lets go of the image
 forget_pid "$PID"
 mount_it "$T/user/disk.qcow2" "$D"
 user cmp -n $((4 << 20)) -i 0:$((64 << 20)) "$T/user/new" "$D/disk" || fail "a kill lost what was answered"
