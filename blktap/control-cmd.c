@@ -22,6 +22,7 @@ struct control_cmd {
 
 /* ---- what the fields say ---- */
 
+/* NULL: it is not there; of another type it would have been refused. */
 static const char *get_string(const json_t *request, const char *name)
 {
 	return json_string_value(json_object_get(request, name));
@@ -34,50 +35,24 @@ static bool get_bool(const json_t *request, const char *name, bool otherwise)
 	return v ? json_is_true(v) : otherwise;
 }
 
-/*
- * The same stack with direct=off given to its last node, which shares its options with the leaf:
- * "qcow2:/a" to "qcow2(direct=off):/a", "fault/aio(x=1):/a" to "fault/aio(x=1,direct=off):/a".
- * The stack ends at the first ':' outside parentheses.
- */
-static char *without_direct(const char *spec)
-{
-	unsigned depth = 0;
-	bool has_options;
-	char *text = NULL;
-	size_t n;
-
-	for (n = 0; spec[n] && (spec[n] != ':' || depth > 0); n++) {
-		if (spec[n] == '\\' && spec[n + 1])
-			n++;
-		else if (spec[n] == '(')
-			depth++;
-		else if (spec[n] == ')' && depth > 0)
-			depth--;
-	}
-	has_options = n > 0 && spec[n - 1] == ')';
-	if (has_options)
-		n--;
-	if (asprintf(&text, "%.*s%cdirect=off)%s", (int)n, spec, has_options ? ',' : '(',
-		     spec + n + has_options) < 0)
-		return NULL;
-	return text;
-}
-
 static int spec_text(const json_t *request, char **ret_text, struct td_err *ret_err)
 {
+	bool direct = get_bool(request, "direct", true);
 	struct td_spec *spec;
-	char *text;
-	int r;
+	int r = td_spec_parse(get_string(request, "spec"), &spec, ret_err);
 
-	r = td_spec_parse(get_string(request, "spec"), &spec, ret_err);
 	if (r < 0)
 		return r;
-	text = get_bool(request, "direct", true) ? strdup(spec->text) : without_direct(spec->text);
+	/* The last node shares its options with the leaf. */
+	if (!direct)
+		r = td_opts_replace(&spec->node[spec->nr - 1].opts, "direct", "off", ret_err);
+	if (r == 0) {
+		*ret_text = direct ? strdup(spec->text) : td_spec_format(spec);
+		if (!*ret_text)
+			r = td_err_set(ret_err, -ENOMEM, "no memory for a disk");
+	}
 	td_spec_free(spec);
-	if (!text)
-		return td_err_set(ret_err, -ENOMEM, "no memory for a disk");
-	*ret_text = text;
-	return 0;
+	return r;
 }
 
 /* ---- the commands ---- */
@@ -94,6 +69,7 @@ static int cmd_stats(struct daemon *d, const json_t *request, json_t *reply, str
 	return control_stats(d, reply) < 0 ? td_err_set(ret_err, -ENOMEM, "no memory for an answer") : 0;
 }
 
+/* The marker stays locked for as long as we live, so nobody else takes the minor. */
 static int cmd_attach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	json_int_t minor = json_integer_value(json_object_get(request, "minor"));
@@ -242,6 +218,7 @@ static int cmd_unpause(struct daemon *d, const json_t *request, json_t *reply, s
 					   : td_vbd_unpause(d->vbd, spec, ret_err);
 }
 
+/* That it is a multiple of sectors, and no smaller, is for the disk to say. */
 static int cmd_resize(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	json_int_t size = json_integer_value(json_object_get(request, "size"));

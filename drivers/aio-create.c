@@ -96,6 +96,7 @@ static int create_device(const struct td_create *c, struct create_work *w, struc
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot read it: %s", c->path, strerror(-r)) : 0;
 }
 
+/* By the engine: the loop goes on meanwhile, and what is done can be shown. */
 static int write_zeros(const struct td_create *c, int fd, uint64_t size)
 {
 	size_t len = TD_MIN(size, (uint64_t)PIECE);
@@ -142,7 +143,7 @@ static int create_file(const struct td_create *c, struct create_work *w, const s
 	if (st->st_size > 0 && !c->force)
 		return td_err_set(ret_err, -EEXIST, "%s: exists and is not empty; force overwrites it",
 				  c->path);
-	if (st->st_size > 0)
+	if (st->st_size > 0) /* what was there must not show in the new disk */
 		r = td_io_truncate(c->env->engine, w->fd, 0);
 	if (r == 0)
 		r = td_io_truncate(c->env->engine, w->fd, size);

@@ -63,6 +63,7 @@ static int create_format(const struct creating *c, unsigned i, struct td_err *re
 	return r;
 }
 
+/* From the leaf up; each is closed, and so on the disk, before the next one is written into it. */
 static int create_all(const struct creating *c, struct td_err *ret_err)
 {
 	const char *unused;
@@ -80,6 +81,7 @@ static int create_all(const struct creating *c, struct td_err *ret_err)
 	return 0;
 }
 
+/* Before a file is made that would have to be removed again. */
 static int create_checks(const struct creating *c, struct td_err *ret_err)
 {
 	if (c->size > TD_IMAGE_MAX)

@@ -18,6 +18,7 @@ static void image_enter(struct td_image *im)
 	im->in_flight++;
 }
 
+/* -ENOTSUP is an answer, not a failure. */
 static int image_leave(struct td_image *im, int r)
 {
 	im->in_flight--;
@@ -26,6 +27,7 @@ static int image_leave(struct td_image *im, int r)
 	return r;
 }
 
+/* Where the image ends for a write. */
 static uint64_t image_end(const struct td_image *im)
 {
 	return im->flags & TD_OPEN_GROW ? TD_IMAGE_MAX : im->size;
@@ -232,17 +234,32 @@ int td_image_flush(struct td_image *im)
 	return image_leave(top, r);
 }
 
+struct td_image *td_image_layer(const struct td_image *im)
+{
+	while ((im->drv->flags & TD_FILTER) && im->child)
+		im = im->child;
+	return (struct td_image *)(uintptr_t)im; /* as the caller has it */
+}
+
+/* May what the image records of itself be changed? */
+static int check_change(const struct td_image *im, const char *what, struct td_err *ret_err)
+{
+	if (im->read_only)
+		return td_err_set(ret_err, -EROFS, "%s: %s, it is read-only", im->name, what);
+	if (im->frozen)
+		return td_err_set(ret_err, -EIO,
+				  "%s: %s, it is damaged (tap-img check) or its storage failed", im->name,
+				  what);
+	return 0;
+}
+
 int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct td_err *ret_err)
 {
 	int r;
 
-	if (im->read_only)
-		return td_err_set(ret_err, -EROFS, "%s: cannot be resized, it is read-only", im->name);
-	if (im->frozen)
-		return td_err_set(
-			ret_err, -EIO,
-			"%s: cannot be resized, it is damaged (tap-img check) or its storage failed",
-			im->name);
+	r = check_change(im, "cannot be resized", ret_err);
+	if (r < 0)
+		return r;
 	if (!im->drv->resize)
 		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot resize", im->name, im->drv->name);
 	if (size > TD_IMAGE_MAX)
@@ -260,8 +277,7 @@ int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct t
 
 int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
 {
-	while (!im->drv->check && (im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
+	im = td_image_layer(im);
 	if (!im->drv->check)
 		return -ENOTSUP;
 	if (fix && im->read_only)
@@ -271,33 +287,15 @@ int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
 
 int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err)
 {
+	int r;
+
 	if (!im->drv->snapshot)
 		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has no snapshots", im->name,
 				  im->drv->name);
-	if (im->read_only)
-		return td_err_set(ret_err, -EROFS, "%s: its snapshots cannot be changed, it is read-only",
-				  im->name);
-	if (im->frozen)
-		return td_err_set(ret_err, -EIO, "%s: is damaged (tap-img check), or its storage failed",
-				  im->name);
+	r = check_change(im, "its snapshots cannot be changed", ret_err);
+	if (r < 0)
+		return r;
 	return im->drv->snapshot(im, op, name, ret_err);
-}
-
-struct td_image *td_image_layer(struct td_image *im)
-{
-	while ((im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
-	return im;
-}
-
-/* May what the image records of itself be changed? */
-static int check_change(const struct td_image *im, const char *what, struct td_err *ret_err)
-{
-	if (im->read_only)
-		return td_err_set(ret_err, -EROFS, "%s: %s, it is read-only", im->name, what);
-	if (im->frozen)
-		return td_err_set(ret_err, -EIO, "%s: %s, it is damaged: run tap-img check", im->name, what);
-	return 0;
 }
 
 int td_image_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err)

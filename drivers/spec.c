@@ -168,8 +168,7 @@ static void put_option(FILE *f, const struct td_opt *opt, bool first)
 	}
 }
 
-/* NULL: no memory. */
-static char *spec_format(const struct td_spec *spec)
+char *td_spec_format(const struct td_spec *spec)
 {
 	char *text = NULL;
 	size_t size;
@@ -220,7 +219,7 @@ int td_spec_change(const char *text, const char *driver, const struct td_opts *o
 	for (unsigned i = 0; r == 0 && i < opts->nr; i++)
 		r = td_opts_replace(&node->opts, opts->opt[i].name, opts->opt[i].value, ret_err);
 	if (r == 0) {
-		changed = spec_format(spec);
+		changed = td_spec_format(spec);
 		if (!changed)
 			r = td_err_set(ret_err, -ENOMEM, "%s: no memory", text);
 	}

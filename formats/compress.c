@@ -41,6 +41,14 @@ static int check_lengths(size_t in_len, size_t out_len)
 
 /* ---- raw deflate ---- */
 
+static void set_buffers(z_stream *z, const void *in, size_t in_len, void *out, size_t out_len)
+{
+	z->next_in = (Bytef *)(uintptr_t)in; /* zlib only reads it */
+	z->avail_in = (uInt)in_len;
+	z->next_out = out;
+	z->avail_out = (uInt)out_len;
+}
+
 /* The widest window reads every stream. */
 static int inflater(struct qcow2_codec *k, z_stream **ret)
 {
@@ -65,10 +73,7 @@ static int inflate_zlib(struct qcow2_codec *k, const void *in, size_t in_len, vo
 
 	if (r < 0)
 		return r;
-	z->next_in = (Bytef *)(uintptr_t)in;
-	z->avail_in = (uInt)in_len;
-	z->next_out = out;
-	z->avail_out = (uInt)out_len;
+	set_buffers(z, in, in_len, out, out_len);
 	r = inflate(z, Z_FINISH);
 	if (r == Z_MEM_ERROR)
 		return -ENOMEM;
@@ -114,10 +119,7 @@ static int64_t deflate_zlib(struct qcow2_codec *k, const void *in, size_t in_len
 
 	if (r < 0)
 		return r;
-	z->next_in = (Bytef *)(uintptr_t)in;
-	z->avail_in = (uInt)in_len;
-	z->next_out = out;
-	z->avail_out = (uInt)out_len;
+	set_buffers(z, in, in_len, out, out_len);
 	r = deflate(z, Z_FINISH);
 	return r == Z_STREAM_END ? (int64_t)(out_len - z->avail_out) : -ENOSPC;
 }

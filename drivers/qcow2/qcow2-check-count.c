@@ -30,11 +30,6 @@ void qcow2_found(struct qcow2_walk *w, uint64_t weight, const char *fmt, ...)
 	w->res->report(w->res->report_arg, line);
 }
 
-static bool is_zero(const uint8_t *p, size_t len)
-{
-	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
-}
-
 static void progress(struct qcow2_walk *w, uint64_t bytes)
 {
 	w->done += bytes;
@@ -72,7 +67,7 @@ int qcow2_walk_read(struct qcow2_walk *w, uint64_t off, size_t len, const uint8_
 		return r;
 	memset(w->buf + inside, 0, len - inside);
 	*ret = w->buf;
-	if (is_zero(w->buf, len)) {
+	if (td_is_zero(w->buf, len)) {
 		*ret = NULL;
 		r = find_hole(w, off);
 	}

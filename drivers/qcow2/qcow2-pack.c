@@ -377,18 +377,13 @@ static int pack_cluster(struct qcow2 *q, const struct part *p)
 	return r;
 }
 
-static bool is_zero(const uint8_t *bytes, size_t len)
-{
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-}
-
 static int write_part(void *arg)
 {
 	const struct part *p = arg;
 	struct qcow2 *q = p->im->state;
 	int r = -ENOTSUP;
 
-	if (is_zero(p->bytes, q->g.cluster_size))
+	if (td_is_zero(p->bytes, q->g.cluster_size))
 		r = qcow2_zero(p->im, p->guest_off, p->iov.len, TD_MAY_UNMAP);
 	/* Version 2 over a backing image has no word for zeros. */
 	return r == -ENOTSUP ? pack_cluster(q, p) : r;

@@ -368,7 +368,7 @@ TD_CO TD_CHECK int td_image_set_backing(struct td_image *im, const char *path, c
 TD_CO TD_CHECK int td_image_empty(struct td_image *im, struct td_err *ret_err);
 
 /* The image below any filters: the one that has a backing image, or could have. */
-struct td_image *td_image_layer(struct td_image *im);
+struct td_image *td_image_layer(const struct td_image *im);
 
 /*
  * Where a backing file of this name is, if im records it: relative to im's own folder.  *ret_path is the caller's to
@@ -424,6 +424,7 @@ const char *td_magic_name(const void *head, size_t head_len, const void *tail, s
 /* Aligned memory for data: from a small per-thread cache of power-of-two sizes.  NULL: no memory. */
 void *td_buf_alloc(size_t len);
 void td_buf_free(void *buf, size_t len);
+bool td_is_zero(const void *buf, size_t len); /* any alignment */
 size_t td_buf_cached(void); /* bytes that this thread's cache keeps, unused */
 
 #endif

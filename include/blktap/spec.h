@@ -36,6 +36,9 @@ struct td_spec {
 TD_CHECK int td_spec_parse(const char *text, struct td_spec **ret_spec, struct td_err *ret_err);
 void td_spec_free(struct td_spec *spec);
 
+/* Back to text, of the nodes as they are now; a new string of the caller's.  NULL: no memory. */
+char *td_spec_format(const struct td_spec *spec);
+
 /*
  * The same specification with these options of its first node of this name changed or added, as a new text of the
  * caller's.  -ENOENT: there is no such node.

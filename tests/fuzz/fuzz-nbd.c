@@ -7,6 +7,7 @@
  * Checked besides the sanitizers: what the server holds is bounded; a client that sent whole requests and nothing else
  * gets each answered, once, framed as agreed; when it has hung up nothing of it is left.
  */
+#include "fuzz-vbd.h"
 #include "fuzz.h"
 
 #include <sys/socket.h>
@@ -22,7 +23,6 @@
 #define PATIENCE     20000u /* turns of the loop */
 
 static struct testenv t;
-static struct td_vbd *vbd;
 static struct td_export *export;
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 
@@ -66,24 +66,6 @@ static uint64_t number(struct program *p, unsigned bytes)
 }
 
 /* ---- the server ---- */
-
-static int open_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_open(vbd, "ram(size=256K):", 0, NULL);
-}
-
-static int pause_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_pause(vbd, NULL);
-}
-
-static int unpause_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_unpause(vbd, NULL, NULL);
-}
 
 static void set_up_once(void)
 {

@@ -7,6 +7,7 @@
  * Ring and pages are allocations of their own, so that the sanitizers see a byte too far.  Checked besides: what is
  * mapped is unmapped, exactly as it was mapped; never more requests in flight than slots; every ring can be stopped.
  */
+#include "fuzz-vbd.h"
 #include "fuzz.h"
 
 #include <fcntl.h>
@@ -21,7 +22,6 @@
 #define MAX_MAPS 4096u
 
 static struct testenv t;
-static struct td_vbd *vbd;
 
 struct program {
 	const uint8_t *at, *end;
@@ -104,24 +104,6 @@ static void port_notify(struct ring_port *port)
 static const struct ring_port_ops port_ops = { port_map, port_unmap, port_notify };
 
 /* ---- the disk ---- */
-
-static int open_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_open(vbd, "ram(size=256K):", 0, NULL);
-}
-
-static int pause_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_pause(vbd, NULL);
-}
-
-static int unpause_it(void *arg)
-{
-	(void)arg;
-	return td_vbd_unpause(vbd, NULL, NULL);
-}
 
 static int resize_it(void *arg)
 {

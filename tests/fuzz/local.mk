@@ -52,7 +52,7 @@ tests_fuzz_replay_image_LDADD = $(FUZZ_IMAGE_LIBS)
 # The ring server: programs of guest actions.
 check_PROGRAMS += tests/fuzz/replay-ring
 TESTS += tests/fuzz/replay-ring
-tests_fuzz_replay_ring_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-ring.c tests/fuzz/fuzz.h
+tests_fuzz_replay_ring_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-ring.c tests/fuzz/fuzz-vbd.h tests/fuzz/fuzz.h
 tests_fuzz_replay_ring_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib -I$(top_srcdir)/blktap/ring \
 	-DFUZZ_NAME='"ring"'
 tests_fuzz_replay_ring_CFLAGS = $(FUZZ_CFLAGS)
@@ -61,7 +61,7 @@ tests_fuzz_replay_ring_LDADD = blktap/libtapdisk.a $(FUZZ_IMAGE_LIBS) $(JANSSON_
 # The NBD server, over a real socket.
 check_PROGRAMS += tests/fuzz/replay-nbd
 TESTS += tests/fuzz/replay-nbd
-tests_fuzz_replay_nbd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-nbd.c tests/fuzz/fuzz.h
+tests_fuzz_replay_nbd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-nbd.c tests/fuzz/fuzz-vbd.h tests/fuzz/fuzz.h
 tests_fuzz_replay_nbd_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests/lib -I$(top_srcdir)/blktap \
 	-DFUZZ_NAME='"nbd"'
 tests_fuzz_replay_nbd_CFLAGS = $(FUZZ_CFLAGS)

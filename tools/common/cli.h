@@ -22,6 +22,11 @@ enum cli_kind {
 
 #define CLI_SIZE_NONE UINT64_MAX
 
+static inline uint64_t cli_size_or(uint64_t size, uint64_t otherwise)
+{
+	return size == CLI_SIZE_NONE ? otherwise : size;
+}
+
 #define CLI_LIST_MAX 16
 
 struct cli_list {

@@ -169,9 +169,9 @@ static int read_args(struct bench_args *a, struct td_err *ret_err)
 			   ret_err);
 	if (r < 0)
 		return r;
-	a->size = a->size == CLI_SIZE_NONE ? BENCH_SIZE : a->size;
+	a->size = cli_size_or(a->size, BENCH_SIZE);
 	a->step = a->step == CLI_SIZE_NONE || a->step == 0 ? a->size : a->step;
-	a->offset = a->offset == CLI_SIZE_NONE ? 0 : a->offset;
+	a->offset = cli_size_or(a->offset, 0);
 	if (a->size == 0 || a->size > BUFFERS_MAX / (uint64_t)a->depth)
 		return td_err_set(ret_err, -EINVAL,
 				  "-s %" PRIu64 ", %d at a time: 1 GiB of buffers is the most", a->size,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "env.h"
+#include "facts.h"
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
 #include "tools/common/progress.h"
@@ -78,7 +79,7 @@ static int check_co(void *arg)
 {
 	struct check_job *job = arg;
 	unsigned flags = TD_OPEN_CHECK | TD_OPEN_NO_CHAIN;
-	struct td_image *im, *format;
+	struct td_image *im;
 	int r, closed;
 
 	if (!job->fix)
@@ -88,10 +89,7 @@ static int check_co(void *arg)
 	r = td_image_open(&job->env.env, job->spec, flags, &im, job->err);
 	if (r < 0)
 		return r;
-	format = im;
-	while ((format->drv->flags & TD_FILTER) && format->child)
-		format = format->child;
-	job->format = format->drv->flags & TD_LEAF ? "raw" : format->drv->name;
+	job->format = facts_format(im);
 	job->name = strdup(im->path);
 	r = job->name ? check_image(job, im) : -ENOMEM;
 	closed = td_image_close(im);

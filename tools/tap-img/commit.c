@@ -98,19 +98,13 @@ static int commit_work(void *arg, const struct walk_piece *p)
 static int copy_all(struct commit_job *job)
 {
 	struct walk *w = &job->walk;
-	int r;
 
 	w->arg = job;
 	w->size = job->top->size;
 	w->look = commit_look;
 	w->work = commit_work;
-	w->rate = (struct rate){ .loop = job->env.env.loop,
-				 .per_second = job->args->rate == CLI_SIZE_NONE ? 0 : job->args->rate };
-	progress_begin(&w->progress, job->env.env.loop, progress_how(job->args->quiet, job->args->progress),
-		       w->size);
-	r = walk_run(w);
-	progress_end(&w->progress, r == 0);
-	return r;
+	return walk_shown(w, job->env.env.loop, progress_how(job->args->quiet, job->args->progress),
+			  job->args->rate);
 }
 
 /* ---- the order ---- */

@@ -155,7 +155,7 @@ static int work(void *arg, const struct walk_piece *p)
 			return 0;
 		return found(job, p->off + first_difference(p->buf[0], p->buf[1], p->len), DIFFERENT);
 	}
-	if (zeros_only(p->buf[p->what - 1], p->len))
+	if (td_is_zero(p->buf[p->what - 1], p->len))
 		return 0;
 	return found(job, p->off + first_byte(p->buf[p->what - 1], p->len), DIFFERENT);
 }

@@ -15,6 +15,7 @@
 
 #include "copy.h"
 #include "env.h"
+#include "facts.h"
 #include "newimage.h"
 #include "tools/common/operand.h"
 #include "tools/common/print.h"
@@ -97,7 +98,7 @@ static int convert_check(void *arg, char *const *operands, unsigned nr, struct t
 {
 	const struct convert_args *a = arg;
 	bool in = false, out = is_stream(operands[nr - 1]), creates = a->backing || a->options.nr > 0;
-	uint64_t zeros = a->min_zeros == CLI_SIZE_NONE ? 0 : a->min_zeros;
+	uint64_t zeros = cli_size_or(a->min_zeros, 0);
 
 	for (unsigned i = 0; i + 1 < nr; i++)
 		in = in || is_stream(operands[i]);
@@ -172,7 +173,7 @@ static int open_source(struct convert_job *job)
 	}
 	r = stream_in_open(&job->in, job->env.env.loop, job->err);
 	job->copy.in = &job->in;
-	job->copy.size = a->size != CLI_SIZE_NONE ? a->size : job->in.size;
+	job->copy.size = cli_size_or(a->size, job->in.size);
 	if (r == 0 && job->copy.size != UINT64_MAX && job->copy.size > INT64_MAX - 512)
 		r = td_err_set(job->err, -EFBIG, "standard input: no image can be larger than 2^63-1 bytes");
 	return r;
@@ -217,14 +218,6 @@ static int use_target(struct convert_job *job, uint64_t size)
 	return r;
 }
 
-/* Of the image under any filters; qemu-img's name for a disk that is its file. */
-static const char *format_name(const struct td_image *im)
-{
-	while ((im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
-	return im->drv->flags & TD_LEAF ? "raw" : im->drv->name;
-}
-
 static int open_target(struct convert_job *job)
 {
 	const struct convert_args *a = job->args;
@@ -247,7 +240,7 @@ static int open_target(struct convert_job *job)
 	if (r == 0)
 		r = a->no_create ? use_target(job, size) : make_target(job, size);
 	if (r == 0)
-		job->format = format_name(job->target.im);
+		job->format = facts_format(job->target.im);
 	return r;
 }
 
@@ -273,11 +266,11 @@ static void set_up_copy(struct convert_job *job)
 	struct copy *c = &job->copy;
 
 	c->env = &job->env.env;
-	c->min_zeros = a->min_zeros == CLI_SIZE_NONE ? DEFAULT_ZEROS : a->min_zeros;
+	c->min_zeros = cli_size_or(a->min_zeros, DEFAULT_ZEROS);
 	c->workers = a->workers > 0 ? (unsigned)a->workers : DEFAULT_WORKERS;
 	c->compress = a->compress;
 	c->any_order = a->any_order;
-	c->rate = (struct rate){ .loop = c->env->loop, .per_second = a->rate == CLI_SIZE_NONE ? 0 : a->rate };
+	c->rate = (struct rate){ .loop = c->env->loop, .per_second = cli_size_or(a->rate, 0) };
 }
 
 static int copy_all(struct convert_job *job)

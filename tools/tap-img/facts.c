@@ -124,15 +124,20 @@ static int add_file(json_t *facts, const struct td_image *im)
 	return r;
 }
 
+const char *facts_format(const struct td_image *im)
+{
+	const struct td_driver *drv = td_image_layer(im)->drv;
+
+	return drv->flags & TD_LEAF ? "raw" : drv->name;
+}
+
 int facts_of_image(struct td_image *im, json_t **ret_facts, struct td_err *ret_err)
 {
 	json_t *facts = json_object();
-	const char *format;
+	const char *format = facts_format(im);
 	int r;
 
-	while ((im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
-	format = strcmp(im->drv->name, "aio") == 0 ? "raw" : im->drv->name;
+	im = td_image_layer(im);
 	if (!facts)
 		return -ENOMEM;
 	r = set(facts, "virtual-size", json_integer((json_int_t)im->size));

@@ -27,20 +27,12 @@ struct info_job {
 	struct td_err *err;
 };
 
-/* The image that names a backing file, under any filters. */
-static struct td_image *below(struct td_image *im)
-{
-	while ((im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
-	return im->backing;
-}
-
 static int gather(struct info_job *job, struct td_image *top)
 {
 	json_t *facts;
 	int r;
 
-	for (struct td_image *im = top; im; im = below(im)) {
+	for (struct td_image *im = top; im; im = td_image_layer(im)->backing) {
 		r = facts_of_image(im, &facts, job->err);
 		if (r < 0)
 			return r;

@@ -152,7 +152,7 @@ static int map_run(const void *arg, char *const *operands, unsigned nr, struct t
 	int r;
 
 	(void)nr;
-	job.start = args->start == CLI_SIZE_NONE ? 0 : args->start;
+	job.start = cli_size_or(args->start, 0);
 	r = output_is_json(&args->common, args->output, &job.json, ret_err);
 	if (r == 0)
 		r = operand_parse(operands[0], args->format, true, &job.spec, ret_err);

@@ -150,16 +150,11 @@ static int read_below(struct rebase_job *job, const struct walk_piece *p, char *
 		     : 0;
 }
 
-static bool all_zero(const char *buf, uint64_t len)
-{
-	return buf[0] == 0 && memcmp(buf, buf + 1, len - 1) == 0;
-}
-
 /* Zeros too have to be the overlay's own word: below there will be something else. */
 static int own(struct rebase_job *job, uint64_t off, const char *buf, uint64_t len)
 {
-	int r = all_zero(buf, len) ? td_image_zero(job->top, off, len, TD_MAY_UNMAP | TD_OWN)
-				   : td_image_pwrite(job->top, off, buf, len, 0);
+	int r = td_is_zero(buf, len) ? td_image_zero(job->top, off, len, TD_MAY_UNMAP | TD_OWN)
+				     : td_image_pwrite(job->top, off, buf, len, 0);
 
 	if (r < 0)
 		return td_err_set(job->err, r, "%s: cannot write at %" PRIu64 ": %s (nothing is lost)",
@@ -180,7 +175,7 @@ static int copy_different(struct rebase_job *job, const struct walk_piece *p)
 
 		n = TD_MIN(job->unit, p->len - at);
 		if (memcmp(before + at, after + at, n) != 0)
-			k = 1 + all_zero(before + at, n);
+			k = 1 + td_is_zero(before + at, n);
 		if (k == kind)
 			continue;
 		if (kind != 0)
@@ -218,12 +213,8 @@ static int copy_all(struct rebase_job *job)
 	w->size = job->top->size;
 	w->look = rebase_look;
 	w->work = rebase_work;
-	w->rate = (struct rate){ .loop = job->env.env.loop,
-				 .per_second = job->args->rate == CLI_SIZE_NONE ? 0 : job->args->rate };
-	progress_begin(&w->progress, job->env.env.loop, progress_how(job->args->quiet, job->args->progress),
-		       w->size);
-	r = walk_run(w);
-	progress_end(&w->progress, r == 0);
+	r = walk_shown(w, job->env.env.loop, progress_how(job->args->quiet, job->args->progress),
+		       job->args->rate);
 	if (r < 0)
 		return r;
 	r = td_image_flush(job->top);

@@ -9,14 +9,6 @@
 
 #include "tools/common/operand.h"
 
-/* The image that names a backing file, under any filters. */
-static const struct td_image *naming(const struct td_image *im)
-{
-	while ((im->drv->flags & TD_FILTER) && im->child)
-		im = im->child;
-	return im;
-}
-
 static bool was_probed(const struct td_spec *spec)
 {
 	return strcmp(spec->node[spec->nr - 1].name, "auto") == 0;
@@ -63,8 +55,8 @@ static int refuse_probed_chain(struct td_env *env, struct td_spec *spec, unsigne
 	r = td_image_open(env, spec, flags | TD_OPEN_NO_CHAIN, &im, ret_err);
 	if (r < 0)
 		return r;
-	names = naming(im)->backing_path != NULL;
-	fmt = naming(im)->drv->name;
+	names = td_image_layer(im)->backing_path != NULL;
+	fmt = td_image_layer(im)->drv->name;
 	td_ignore(td_image_close(im)); /* it was opened read-only */
 	if (!names)
 		return 0;
@@ -172,7 +164,7 @@ static bool same_file(const char *path, const struct stat *st)
 bool source_has_file(const struct source *s, const struct stat *st)
 {
 	for (unsigned i = 0; i < s->nr; i++)
-		for (const struct td_image *im = s->part[i].im; im; im = naming(im)->backing)
+		for (const struct td_image *im = s->part[i].im; im; im = td_image_layer(im)->backing)
 			if (same_file(im->path, st))
 				return true;
 	return false;

@@ -4,6 +4,8 @@
  */
 #include "walk.h"
 
+#include "tools/common/cli.h"
+
 #define WALKERS 8
 
 /* The next piece with something to do.  0: there is none, or somebody has failed. */
@@ -66,4 +68,15 @@ int walk_run(struct walk *w)
 	for (unsigned i = 0; i < WALKERS; i++)
 		td_join_start(&j, walker, w);
 	return td_join_wait(&j);
+}
+
+int walk_shown(struct walk *w, struct td_loop *loop, enum progress_how how, uint64_t rate)
+{
+	int r;
+
+	w->rate = (struct rate){ .loop = loop, .per_second = cli_size_or(rate, 0) };
+	progress_begin(&w->progress, loop, how, w->size);
+	r = walk_run(w);
+	progress_end(&w->progress, r == 0);
+	return r;
 }

@@ -44,7 +44,7 @@ struct walk {
 	int (*work)(void *arg, const struct walk_piece *p);
 
 	struct progress progress;
-	struct rate rate; /* the work's to wait for */
+	struct rate rate; /* of walk_shown; the work's to wait for */
 
 	/* private */
 	struct td_mutex lock;
@@ -54,5 +54,8 @@ struct walk {
 
 /* The first error of look or work, after all pieces that were begun have ended; 0. */
 TD_CO TD_CHECK int walk_run(struct walk *w);
+
+/* The same with its progress shown, and at a rate (CLI_SIZE_NONE: any). */
+TD_CO TD_CHECK int walk_shown(struct walk *w, struct td_loop *loop, enum progress_how how, uint64_t rate);
 
 #endif

@@ -7,8 +7,6 @@
 
 #include <blktap/base.h>
 
-bool zeros_only(const void *buf, size_t len);
-
 /*
  * How many bytes from buf on are of one kind, in whole units (the last one may be cut off by len): zeros, at least min
  * of them or all that is left, or anything else.
