@@ -14,6 +14,7 @@ noinst_HEADERS = \
 	include/blktap/keep.h \
 	include/blktap/lock.h \
 	include/blktap/log.h \
+	include/blktap/meta.h \
 	include/blktap/loop.h \
 	include/blktap/opts.h \
 	include/blktap/policy.h \
