@@ -298,3 +298,54 @@ int td_keep_old_bytes(const struct td_keep_old *o, unsigned kind, uint64_t i, vo
 
 	return read_at(o, a->bytes_at + i * a->unit, ret_bytes, a->unit);
 }
+
+/* ---- is the image as it was left? ---- */
+
+static bool sector_fits(const struct td_keep_unit *u, unsigned i, unsigned sectors, const uint8_t *have,
+			const uint8_t *want)
+{
+	unsigned disk = u->state & TD_KEEP_SECOND ? sectors : 0;
+	uint32_t sum = td_keep_sum(have);
+
+	if (u->sum[disk + i] == sum || memcmp(have, want, TD_KEEP_SECTOR) == 0)
+		return true;
+	return (u->state & TD_KEEP_WRITING) && u->sum[sectors - disk + i] == sum;
+}
+
+bool td_keep_old_fits(const struct td_keep_unit *u, unsigned sectors, const uint8_t *have,
+		      const uint8_t *want)
+{
+	if (u->state & TD_KEEP_UNSURE)
+		return true;
+	for (unsigned i = 0; i < sectors; i++) {
+		size_t at = (size_t)i * TD_KEEP_SECTOR;
+
+		if (!sector_fits(u, i, sectors, have + at, want + at))
+			return false;
+	}
+	return true;
+}
+
+int td_keep_old_error(const struct td_keep_old *o, int r, struct td_err *ret_err)
+{
+	if (r == -ESTALE)
+		return td_err_set(
+			ret_err, r,
+			"%s holds writes that a killed tapdisk had answered, but another program has "
+			"changed the image since: the option adopt=off gives them up (copy the image first)",
+			o->path);
+	if (r == -EUCLEAN)
+		return td_err_set(
+			ret_err, r,
+			"%s, which a killed tapdisk left, is damaged: the option adopt=off gives up the "
+			"writes that it holds",
+			o->path);
+	if (r == -EBUSY)
+		return td_err_set(
+			ret_err, r,
+			"%s holds writes that a killed tapdisk had answered: open it writable once, which "
+			"puts them into the image, or without them by the option adopt=off",
+			o->path);
+	return td_err_set(ret_err, r, "cannot compare the image with %s, which a killed tapdisk left: %s",
+			  o->path, strerror(-r));
+}

@@ -16,6 +16,11 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/keep-file.h \
 	drivers/keep-old.c \
 	drivers/keep.c \
+	drivers/meta-cache.c \
+	drivers/meta-commit.c \
+	drivers/meta-int.h \
+	drivers/meta-keep.c \
+	drivers/meta.c \
 	drivers/null.c \
 	drivers/open.c \
 	drivers/policy.c \

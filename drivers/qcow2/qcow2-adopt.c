@@ -74,17 +74,6 @@ static int load_have(struct adopt *a, unsigned kind, uint64_t off)
 	return 0;
 }
 
-static bool sector_known(const struct adopt *a, const struct td_keep_unit *u, unsigned i, unsigned sectors)
-{
-	const uint8_t *have = a->have + (size_t)i * QCOW2_SECTOR, *want = a->want + (size_t)i * QCOW2_SECTOR;
-	unsigned disk = u->state & TD_KEEP_SECOND ? sectors : 0;
-	uint32_t sum = td_keep_sum(have);
-
-	if (u->sum[disk + i] == sum || memcmp(have, want, QCOW2_SECTOR) == 0)
-		return true;
-	return (u->state & TD_KEEP_WRITING) && u->sum[sectors - disk + i] == sum;
-}
-
 static int verify(struct adopt *a, unsigned kind, uint64_t nr, const struct td_keep_unit *u)
 {
 	unsigned sectors = (unsigned)(unit_size(a->q, kind) / QCOW2_SECTOR);
@@ -92,9 +81,7 @@ static int verify(struct adopt *a, unsigned kind, uint64_t nr, const struct td_k
 
 	if (r == 0)
 		r = load_have(a, kind, u->off);
-	for (unsigned i = 0; r == 0 && !(u->state & TD_KEEP_UNSURE) && i < sectors; i++)
-		r = sector_known(a, u, i, sectors) ? 0 : -ESTALE;
-	return r;
+	return r == 0 && !td_keep_old_fits(u, sectors, a->have, a->want) ? -ESTALE : r;
 }
 
 static int count_one(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u)
@@ -156,26 +143,6 @@ static void adopt_done(struct adopt *a)
 	qcow2_set_done(&a->l2s);
 }
 
-static int adopt_error(const struct qcow2 *q, int r, struct td_err *ret_err)
-{
-	const char *path = td_keep_old_path(q->old);
-
-	if (r == -ESTALE)
-		return td_err_set(
-			ret_err, r,
-			"%s holds writes that a killed tapdisk had answered, but another program has "
-			"changed the image since: the option adopt=off gives them up (copy the image first)",
-			path);
-	if (r == -EUCLEAN)
-		return td_err_set(
-			ret_err, r,
-			"%s, which a killed tapdisk left, is damaged: the option adopt=off gives up the "
-			"writes that it holds",
-			path);
-	return td_err_set(ret_err, r, "cannot compare the image with %s, which a killed tapdisk left: %s",
-			  path, strerror(-r));
-}
-
 static int look(struct qcow2 *q, struct td_err *ret_err)
 {
 	struct adopt a;
@@ -185,15 +152,11 @@ static int look(struct qcow2 *q, struct td_err *ret_err)
 		td_keep_old_free(q->old, !q->im->read_only);
 		q->old = NULL;
 	} else if (r == 0 && q->im->read_only) {
-		r = td_err_set(
-			ret_err, -EBUSY,
-			"%s holds writes that a killed tapdisk had answered: open it writable once, which "
-			"puts them into the image, or without them by the option adopt=off",
-			td_keep_old_path(q->old));
+		r = td_keep_old_error(q->old, -EBUSY, ret_err);
 	} else if (r == 0) {
 		r = verify_all(&a);
 		if (r < 0)
-			adopt_error(q, r, ret_err);
+			td_keep_old_error(q->old, r, ret_err);
 	} else {
 		td_err_set(ret_err, r, "no memory");
 	}
@@ -364,7 +327,7 @@ int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err)
 	if (r < 0 && q->im->frozen) /* a barrier failed: the next would succeed and prove nothing */
 		td_keep_old_spoil(q->old);
 	if (r == -ESTALE)
-		adopt_error(q, r, ret_err);
+		td_keep_old_error(q->old, r, ret_err);
 	else if (r < 0)
 		td_err_set(ret_err, r, "cannot put what a killed tapdisk left in %s into the image: %s",
 			   td_keep_old_path(q->old), strerror(-r));

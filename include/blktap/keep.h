@@ -163,6 +163,19 @@ size_t td_keep_old_unit_size(const struct td_keep_old *o, unsigned kind);
 const struct td_keep_unit *td_keep_old_unit(const struct td_keep_old *o, unsigned kind, uint64_t i);
 TD_CHECK int td_keep_old_bytes(const struct td_keep_old *o, unsigned kind, uint64_t i, void *ret_bytes);
 
+/*
+ * Does the image have there what it should?  Each sector of `have` is what the other process last read or wrote, what
+ * it was just writing, or what it is to become (want).
+ */
+bool td_keep_old_fits(const struct td_keep_unit *u, unsigned sectors, const uint8_t *have,
+		      const uint8_t *want);
+
+/*
+ * The sentence of a failure to adopt it, returned as r: -ESTALE: the image was changed since; -EUCLEAN: the file is no
+ * good; -EBUSY: it holds something, and we only read.
+ */
+int td_keep_old_error(const struct td_keep_old *o, int r, struct td_err *ret_err);
+
 /* Remove the file of this image, whatever it holds, unless a process has it. */
 TD_CHECK int td_keep_forget(struct td_image *im, struct td_err *ret_err);
 

@@ -32,6 +32,7 @@ struct td_meta_level {
 	uint32_t unit; /* bytes; a multiple of 512 */
 	uint64_t
 		cache; /* bytes of units to keep in memory; dirty ones are committed when they are half of it */
+	bool may_end; /* the file may end inside a unit: what is missing of it is zeros */
 };
 
 struct td_meta_config {
@@ -42,13 +43,17 @@ struct td_meta_config {
 	/* Where a second copy of the unit at off is; it is written behind the first.  0, NULL: there is none. */
 	uint64_t (*copy_at)(struct td_image *im, unsigned level, uint64_t off);
 
-	/* May a unit lie there?  For what a killed process left.  NULL: anywhere inside the file. */
-	bool (*may_lie)(struct td_image *im, unsigned level, uint64_t off);
+	/*
+	 * May a unit with these bytes lie there?  For what a killed process left: does what they name lie inside the
+	 * file?  A unit that nothing names yet may be among them.  NULL: anywhere inside the file, anything.
+	 */
+	bool (*may_lie)(struct td_image *im, unsigned level, uint64_t off, const uint8_t *bytes);
 };
 
 /*
- * The metadata of im, whose file is im->child: in open(), when the format knows its geometry.  opts: "adopt", as
- * documented in tapdisk(1).  Read-only images have no keep file and refuse to mark.
+ * The metadata of im, whose file is im->child: in open(), when the format knows its geometry and has set im->read_only.
+ * opts: "adopt", as documented in blktap-spec(7).  Of a read-only image nothing may be marked.  One that is opened with
+ * TD_OPEN_CHECK takes what a killed process left, but a kill of ours loses what is not committed.
  */
 TD_CO TD_CHECK int td_meta_open(struct td_image *im, const struct td_meta_config *config,
 				struct td_opts *opts, struct td_meta **ret_meta, struct td_err *ret_err);
@@ -65,7 +70,10 @@ TD_CO TD_CHECK int td_meta_get(struct td_meta *m, unsigned level, uint64_t off, 
 /* The same if it needs no reading; NULL: it does.  Never yields. */
 uint8_t *td_meta_look(struct td_meta *m, unsigned level, uint64_t off);
 
-/* A unit that nothing on the disk names yet: zeros, nothing is read.  Dirty from the start. */
+/*
+ * A unit that nothing names yet, of bytes inside the file that nothing else uses: zeros, and dirty.  What is there is
+ * read first, so that whoever adopts the unit knows whether somebody else has used the place since.
+ */
 TD_CO TD_CHECK int td_meta_new(struct td_meta *m, unsigned level, uint64_t off, uint8_t **ret_bytes);
 
 /*
@@ -77,12 +85,15 @@ void td_meta_mark(struct td_meta *m, unsigned level, uint64_t off);
 /* Wait, by a commit if need be, until `units` more may be marked.  Before a lookup, not between it and its mark. */
 TD_CO TD_CHECK int td_meta_room(struct td_meta *m, unsigned units);
 
-/* All that was marked before this call, and the data behind it, is on stable storage.  One serves all who wait. */
+/*
+ * All that was marked before this call, and all data that was written before it, is on stable storage: what a format's
+ * flush() is.  One serves all who wait; with nothing dirty it is one flush of the child.
+ */
 TD_CO TD_CHECK int td_meta_commit(struct td_meta *m);
 
 bool td_meta_dirty(const struct td_meta *m);
 
-/* Hits, misses, dirty units, commits: for the format's counters(). */
+/* Hits, misses, dirty bytes, commits, "kept": for the format's counters(). */
 void td_meta_counters(const struct td_meta *m, struct td_counters *ret);
 
 #endif
