@@ -73,6 +73,23 @@ static int add_around(struct sandbox *s, const char *path, unsigned rights, stru
 	return r < 0 ? r : add_parent(s, path, rights, ret_err);
 }
 
+/*
+ * Further files of the image.  They lie in allowed directories, where they can be read; to be written when the disk is
+ * opened again after a pause, those that are not beside the image need a rule of their own.
+ */
+static int add_parts(struct sandbox *s, const struct td_image *im, unsigned rights, struct td_err *ret_err)
+{
+	int r = 0;
+
+	for (const struct td_image *p = im->parts; p && r == 0; p = p->next_part) {
+		td_cleanup(free) char *real = realpath(p->path, NULL);
+
+		if (real && !sandbox_has(s, real, rights))
+			r = sandbox_add(s, real, rights, ret_err);
+	}
+	return r;
+}
+
 static int add_images(struct sandbox *s, const struct td_image *top, bool read_only, struct td_err *ret_err)
 {
 	unsigned rights = SANDBOX_READ | (read_only ? 0 : SANDBOX_WRITE);
@@ -80,16 +97,17 @@ static int add_images(struct sandbox *s, const struct td_image *top, bool read_o
 	int r = 0;
 
 	for (; layer && r == 0; layer = next) {
-		next = NULL;
-		for (const struct td_image *im = layer; im && r == 0; im = im->child) {
-			if (im->backing)
-				next = im->backing;
-			if (im->child || !*im->path)
-				continue;
-			r = add_itself(s, im->path, layer == top ? rights : SANDBOX_READ, ret_err);
-			if (r == 0 && layer == top)
-				r = add_around(s, im->path, rights, ret_err);
-		}
+		const struct td_image *leaf = layer;
+
+		next = layer->backing;
+		for (; leaf->child; leaf = leaf->child)
+			next = leaf->child->backing ? leaf->child->backing : next;
+		if (*leaf->path)
+			r = add_itself(s, leaf->path, layer == top ? rights : SANDBOX_READ, ret_err);
+		if (r == 0 && *leaf->path && layer == top)
+			r = add_around(s, leaf->path, rights, ret_err);
+		for (const struct td_image *im = layer; im && r == 0 && layer == top; im = im->child)
+			r = add_parts(s, im, rights, ret_err);
 	}
 	return r;
 }

@@ -31,6 +31,14 @@ int sandbox_add(struct sandbox *s, const char *path, unsigned rights, struct td_
 	return 0;
 }
 
+bool sandbox_has(const struct sandbox *s, const char *real, unsigned rights)
+{
+	for (unsigned i = 0; i < s->nr_places; i++)
+		if ((s->places[i].rights & rights) == rights && td_policy_holds(s->places[i].path, real))
+			return true;
+	return false;
+}
+
 bool sandbox_allows(const struct sandbox *s, const char *path, unsigned rights)
 {
 	td_cleanup(free) char *real = NULL;
@@ -38,10 +46,8 @@ bool sandbox_allows(const struct sandbox *s, const char *path, unsigned rights)
 	if (!s->on || s->landlock == 0)
 		return true;
 	real = realpath(path, NULL);
-	for (unsigned i = 0; real && i < s->nr_places; i++)
-		if ((s->places[i].rights & rights) == rights && td_policy_holds(s->places[i].path, real))
-			return true;
-	return !real; /* it is not there, which who opens it can say better */
+	/* Not there: who opens it can say that better. */
+	return !real || sandbox_has(s, real, rights);
 }
 
 /* ---- in ---- */

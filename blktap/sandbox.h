@@ -54,6 +54,9 @@ TD_CHECK int sandbox_add(struct sandbox *s, const char *path, unsigned rights, s
 /* All threads but the caller have ended; there is stack enough (not a coroutine). */
 TD_CHECK int sandbox_enter(struct sandbox *s, struct td_err *ret_err);
 
+/* Is a rule made for real, a resolved path, with these rights? */
+bool sandbox_has(const struct sandbox *s, const char *real, unsigned rights);
+
 /* Is all this still possible at path?  True as well if there is no such path. */
 bool sandbox_allows(const struct sandbox *s, const char *path, unsigned rights);
 

@@ -23,7 +23,7 @@ static int open_path(const struct td_image *im, int flags, struct td_err *ret_er
 {
 	int fd;
 
-	if (im->flags & (TD_OPEN_BACKING | TD_OPEN_BASE)) /* an image named it, not the user */
+	if (im->flags & (TD_OPEN_BACKING | TD_OPEN_BASE | TD_OPEN_PART)) /* an image named it, not the user */
 		return td_policy_open(im->policy, im->path, flags, ret_err);
 	fd = open(im->path, flags | O_CLOEXEC);
 	if (fd >= 0)

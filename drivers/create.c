@@ -19,6 +19,8 @@ struct creating {
 	uint64_t size;
 	struct td_opts *opts;
 	const struct td_progress *progress;
+	bool force;
+	struct td_made made; /* beside the file itself */
 };
 
 static bool has_format(const struct creating *c)
@@ -29,10 +31,10 @@ static bool has_format(const struct creating *c)
 	return false;
 }
 
-static int create_leaf(const struct creating *c, bool force, struct td_err *ret_err)
+static int create_leaf(const struct creating *c, struct td_err *ret_err)
 {
 	const struct td_driver *leaf = c->drv[c->nr - 1];
-	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .opts = c->opts, .force = force };
+	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .opts = c->opts, .force = c->force };
 
 	if (!leaf->create)
 		return td_err_set(ret_err, -ENOTSUP, "%s: there is no file to create", c->spec->text);
@@ -42,7 +44,7 @@ static int create_leaf(const struct creating *c, bool force, struct td_err *ret_
 }
 
 /* Write format i into what stands below it. */
-static int create_format(const struct creating *c, unsigned i, struct td_err *ret_err)
+static int create_format(struct creating *c, unsigned i, struct td_err *ret_err)
 {
 	struct td_create tc = { .env = c->at.env, .path = c->spec->path, .size = c->size, .opts = c->opts };
 	const struct td_driver *drv = c->drv[i];
@@ -55,6 +57,9 @@ static int create_format(const struct creating *c, unsigned i, struct td_err *re
 	if (r < 0)
 		return r;
 	tc.progress = c->progress;
+	tc.force = c->force;
+	tc.called = c->spec->called ? c->spec->called : c->spec->path;
+	tc.made = &c->made;
 	r = drv->create(&tc, ret_err);
 	r2 = td_image_close(tc.child);
 	if (r == 0 && r2 < 0)
@@ -64,7 +69,7 @@ static int create_format(const struct creating *c, unsigned i, struct td_err *re
 }
 
 /* From the leaf up; each is closed, and so on the disk, before the next one is written into it. */
-static int create_all(const struct creating *c, struct td_err *ret_err)
+static int create_all(struct creating *c, struct td_err *ret_err)
 {
 	const char *unused;
 	int r = 0;
@@ -95,7 +100,7 @@ static int create_checks(const struct creating *c, struct td_err *ret_err)
 	return 0;
 }
 
-static int create_run(struct creating *c, bool force, struct td_err *ret_err)
+static int create_run(struct creating *c, struct td_err *ret_err)
 {
 	struct stat st;
 	bool existed;
@@ -107,12 +112,15 @@ static int create_run(struct creating *c, bool force, struct td_err *ret_err)
 		return r;
 	assert(c->nr > 0); /* the leaf */
 	existed = lstat(c->spec->path, &st) == 0;
-	r = create_leaf(c, force, ret_err); /* if it fails it has removed what it made */
+	r = create_leaf(c, ret_err); /* if it fails it has removed what it made */
 	if (r < 0)
 		return r;
+	c->made.policy = c->at.policy;
+	c->made.leaf_opts = &c->spec->node[c->spec->nr - 1].opts;
 	r = create_all(c, ret_err);
 	if (r < 0 && !existed)
 		(void)unlink(c->spec->path);
+	td_made_done(&c->made, r < 0);
 	return r;
 }
 
@@ -125,7 +133,9 @@ int td_image_create(struct td_env *env, struct td_spec *spec, uint64_t size, str
 int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size, struct td_opts *opts,
 			 bool force, const struct td_progress *progress, struct td_err *ret_err)
 {
-	struct creating c = { .at = { .env = env }, .spec = spec, .size = size, .progress = progress };
+	struct creating c = {
+		.at = { .env = env }, .spec = spec, .size = size, .progress = progress, .force = force
+	};
 	struct td_policy policy;
 	struct td_opts none = { 0 };
 	int r;
@@ -135,7 +145,7 @@ int td_image_create_told(struct td_env *env, struct td_spec *spec, uint64_t size
 	if (r < 0)
 		return r;
 	c.at.policy = &policy;
-	r = create_run(&c, force, ret_err);
+	r = create_run(&c, ret_err);
 	td_policy_done(&policy);
 	return r;
 }

@@ -26,9 +26,27 @@ extern const struct td_driver td_aio, td_fault, td_null, td_qcow2, td_ram, td_th
 struct td_place {
 	struct td_env *env;
 	const struct td_policy *policy;
+	struct td_opts *leaf_opts; /* of the stack that is being opened; set by stack.c */
 };
 
+/* Further files of an image that is being made. */
+struct td_made {
+	const struct td_policy *policy;
+	struct td_opts *leaf_opts; /* of the image's own leaf */
+	char **path;               /* those that were not there before */
+	unsigned nr;
+};
+
+/* ---- part.c ---- */
+
+void td_made_done(struct td_made *made, bool remove);
+
 /* ---- stack.c ---- */
+
+/* Open one driver above child (NULL under a leaf).  The child stays the caller's on failure. */
+TD_CO TD_CHECK int td_node_open(const struct td_place *at, const struct td_driver *drv, const char *path,
+				struct td_opts *opts, unsigned flags, struct td_image *child,
+				struct td_image **ret_im, struct td_err *ret_err);
 
 /*
  * The drivers of a specification, from the top to the leaf: drv[TD_SPEC_NODES + 1], *ret_nr of them, auto resolved and

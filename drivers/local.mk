@@ -23,6 +23,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/meta.c \
 	drivers/null.c \
 	drivers/open.c \
+	drivers/part.c \
 	drivers/policy.c \
 	drivers/probe.c \
 	drivers/ram.c \

@@ -33,10 +33,9 @@ static struct td_image *image_new(const struct td_driver *drv, const char *path)
 	return im;
 }
 
-/* Open one driver above child (NULL under a leaf).  The child stays the caller's on failure. */
-static int node_open(const struct td_place *at, const struct td_driver *drv, const char *path,
-		     struct td_opts *opts, unsigned flags, struct td_image *child, struct td_image **ret_im,
-		     struct td_err *ret_err)
+int td_node_open(const struct td_place *at, const struct td_driver *drv, const char *path,
+		 struct td_opts *opts, unsigned flags, struct td_image *child, struct td_image **ret_im,
+		 struct td_err *ret_err)
 {
 	struct td_image *im = image_new(drv, path);
 	int r;
@@ -47,6 +46,7 @@ static int node_open(const struct td_place *at, const struct td_driver *drv, con
 	}
 	im->env = at->env;
 	im->policy = at->policy;
+	im->leaf_opts = at->leaf_opts;
 	im->flags = flags;
 	im->child = child;
 	im->read_only = (flags & TD_OPEN_RDONLY) || (child && child->read_only);
@@ -56,6 +56,7 @@ static int node_open(const struct td_place *at, const struct td_driver *drv, con
 	}
 	r = drv->open ? drv->open(im, opts, ret_err) : 0;
 	im->policy = NULL;
+	im->leaf_opts = NULL;
 	if (r < 0) {
 		td_image_free(im);
 		return r;
@@ -115,7 +116,7 @@ static int find_auto(const struct td_place *at, const struct td_spec *spec, stru
 	int r;
 
 	flags = (flags & TD_OPEN_BACKING) | TD_OPEN_RDONLY | TD_OPEN_NO_LOCK | TD_OPEN_GROW;
-	r = node_open(at, &td_aio, spec->path, opts, flags, NULL, &leaf, ret_err);
+	r = td_node_open(at, &td_aio, spec->path, opts, flags, NULL, &leaf, ret_err);
 	if (r != 0)
 		return r;
 	r = td_probe_image(leaf, ret_drv, ret_err);
@@ -153,17 +154,19 @@ int td_stack_open_from(const struct td_place *at, struct td_spec *spec, const st
 		       unsigned nr, unsigned from, unsigned flags, struct td_image **ret_im,
 		       struct td_err *ret_err)
 {
+	struct td_place here = *at;
 	struct td_image *im = NULL;
 	unsigned top_format = 0;
 	int r = 0;
 
+	here.leaf_opts = &spec->node[spec->nr - 1].opts;
 	while (top_format < nr && !(drv[top_format]->flags & TD_FORMAT))
 		top_format++;
 	for (unsigned i = nr; r == 0 && i-- > from;) {
 		struct td_opts *opts = &spec->node[TD_MIN(i, spec->nr - 1)].opts;
 		unsigned node_flags = i > top_format ? flags | TD_OPEN_GROW : flags;
 
-		r = node_open(at, drv[i], spec->path, opts, node_flags, im, &im, ret_err);
+		r = td_node_open(&here, drv[i], spec->path, opts, node_flags, im, &im, ret_err);
 	}
 	if (r < 0) {
 		td_ignore(td_stack_close(im)); /* the first error is the one to tell */

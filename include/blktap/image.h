@@ -22,6 +22,7 @@
 struct td_engine;
 struct td_err;
 struct td_iov;
+struct td_made;
 struct td_loop;
 struct td_opts;
 struct td_policy;
@@ -49,6 +50,7 @@ struct td_env {
 #define TD_OPEN_NO_CHAIN 0x10u /* leave the backing image closed: for info, rebase */
 #define TD_OPEN_CHECK    0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
 #define TD_OPEN_BASE     0x40u /* a backing image that is opened for writing: set by td_image_open_base alone */
+#define TD_OPEN_PART     0x80u /* a further file of an image, named in it: set by td_image_open_part alone */
 
 /* Flags of the data calls. */
 #define TD_FUA       0x01u /* write, zero: on stable storage before the call returns */
@@ -114,10 +116,11 @@ struct td_check {
 	uint64_t leaks_fixed, corruptions_fixed;
 	uint64_t clusters, allocated; /* of the virtual disk; allocated in this layer */
 	uint64_t fragmented, compressed;
-	uint64_t image_end; /* bytes of the file that are in use */
+	uint64_t image_end;                          /* bytes of the file that are in use */
 	void (*report)(void *arg, const char *line); /* one finding; may be NULL */
-	void (*progress)(void *arg, uint64_t done, uint64_t total); /* bytes, of now and then more; may be NULL */
-	void *report_arg;                                           /* of both */
+	void (*progress)(void *arg, uint64_t done,
+			 uint64_t total); /* bytes, of now and then more; may be NULL */
+	void *report_arg;                 /* of both */
 };
 
 /* What to repair: leaks alone, or all that can be.  Both want an image opened with TD_OPEN_CHECK. */
@@ -154,7 +157,9 @@ struct td_create {
 	struct td_image *child; /* format: where to write, opened with TD_OPEN_GROW, empty */
 	uint64_t size;          /* virtual bytes */
 	struct td_opts *opts;
-	bool force;                         /* leaf: overwrite what is there */
+	bool force;           /* leaf and parts: overwrite what is there */
+	const char *called;   /* format: the path that it gets once it is whole; parts are named after it */
+	struct td_made *made; /* for td_image_create_part */
 	const struct td_progress *progress; /* while zeros are written; may be NULL */
 };
 
@@ -246,12 +251,14 @@ struct td_driver {
 struct td_image {
 	const struct td_driver *drv;
 	struct td_env *env;
-	struct td_image *child;   /* owned; NULL in a leaf */
-	struct td_image *backing; /* owned; opened by image.c */
-	char *name;               /* "qcow2 /srv/a.qcow2", for messages */
+	struct td_image *child;             /* owned; NULL in a leaf */
+	struct td_image *backing;           /* owned; opened by image.c */
+	struct td_image *parts, *next_part; /* of td_image_open_part; the driver closes them */
+	char *name;                         /* "qcow2 /srv/a.qcow2", for messages */
 	char *path;
 	char *backing_path, *backing_format; /* as the image says; NULL: none, unknown */
 	const struct td_policy *policy;      /* while open() runs: where files that an image names may lie */
+	struct td_opts *leaf_opts;           /* while open() runs: how its leaf was opened */
 	unsigned flags;                      /* TD_OPEN_* */
 	uint64_t size; /* virtual bytes; changed by resize, and by writes under TD_OPEN_GROW */
 	struct td_limits limits;
@@ -407,6 +414,34 @@ void td_image_drain(struct td_image *im, bool on);
 /* What one image counts for itself; nothing of its child.  *ret is filled anew. */
 void td_image_counters(const struct td_image *im, struct td_counters *ret);
 
+/* ---- part.c: for format drivers whose images consist of more than one file ---- */
+
+/*
+ * Open a file that im names as holding some of its bytes, from im's open() only.  name: as the image has it, relative
+ * to im's own folder.  Where it may lie is the policy's to say, as for a backing file; read-only, locks, direct= and
+ * align= are as im's.  drv NULL: the file's bytes; else a stack of drv over it, to which opts are given.  flags:
+ * TD_OPEN_GROW, if without drv the file's length is to be seen to the byte and may grow; all others are im's.
+ *
+ * *ret_part belongs to the driver: td_image_close_part in its close(), or when its open() fails.  -EUCLEAN: im itself,
+ * or a file that is a part already.
+ */
+TD_CO TD_CHECK int td_image_open_part(struct td_image *im, const char *name, const struct td_driver *drv,
+				      struct td_opts *opts, unsigned flags, struct td_image **ret_part,
+				      struct td_err *ret_err);
+TD_CO TD_CHECK int td_image_close_part(struct td_image *im, struct td_image *part);
+
+/* Where that is.  *ret_path is the caller's to free. */
+TD_CHECK int td_image_part_path(const struct td_image *im, const char *name, char **ret_path,
+				struct td_err *ret_err);
+
+/*
+ * Make a further file of a new image, from create(): name, without a '/', beside c->path.  size: as a raw disk's, with
+ * c->opts' preallocation; 0: the format fills it.  *ret_part is open for writing and may grow; td_image_close.  What
+ * was made is removed again if the create fails.
+ */
+TD_CO TD_CHECK int td_image_create_part(const struct td_create *c, const char *name, uint64_t size,
+					struct td_image **ret_part, struct td_err *ret_err);
+
 /* ---- registry.c ---- */
 
 const struct td_driver *td_driver_find(const char *name); /* "raw" is aio; NULL: unknown */
@@ -425,6 +460,6 @@ const char *td_magic_name(const void *head, size_t head_len, const void *tail, s
 void *td_buf_alloc(size_t len);
 void td_buf_free(void *buf, size_t len);
 bool td_is_zero(const void *buf, size_t len); /* any alignment */
-size_t td_buf_cached(void); /* bytes that this thread's cache keeps, unused */
+size_t td_buf_cached(void);                   /* bytes that this thread's cache keeps, unused */
 
 #endif

@@ -29,7 +29,9 @@ struct td_spec {
 	unsigned nr;
 	struct td_spec_node node[TD_SPEC_NODES]; /* node[0] is the top */
 	char *path;
-	char *text; /* as given, without tap: and friends; for messages and lists */
+	const char *
+		called; /* create: the path that the image is given once it is whole; NULL: path.  The caller's */
+	char *text;     /* as given, without tap: and friends; for messages and lists */
 };
 
 /* *ret_spec is the caller's: td_spec_free.  Names are not looked up here. */

@@ -30,6 +30,10 @@ DRIVER_TESTS += tests/driver/test-open
 tests_driver_test_open_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_open_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-part
+tests_driver_test_part_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_part_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-policy
 tests_driver_test_policy_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_policy_LDADD = $(DRIVER_TEST_LIBS)

@@ -45,6 +45,7 @@ static int write_beside(struct target *t, char *path, struct td_err *ret_err)
 		return -ENOMEM;
 	free(t->spec->path);
 	t->spec->path = partial;
+	t->spec->called = path;
 	if (!t->force && lstat(partial, &st) == 0)
 		return td_err_set(
 			ret_err, -EEXIST,
@@ -88,6 +89,23 @@ static int all_zero(struct td_image *im, bool *ret)
 	return r;
 }
 
+/* To be removed if this fails. */
+static int note_parts(struct target *t)
+{
+	for (const struct td_image *p = td_image_layer(t->im)->parts; p; p = p->next_part) {
+		char **parts = reallocarray(t->parts, t->nr_parts + 1, sizeof(*parts));
+
+		if (!parts)
+			return -ENOMEM;
+		t->parts = parts;
+		parts[t->nr_parts] = strdup(p->path);
+		if (!parts[t->nr_parts])
+			return -ENOMEM;
+		t->nr_parts++;
+	}
+	return 0;
+}
+
 int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td_err *ret_err)
 {
 	int r = choose_name(t, ret_err);
@@ -98,6 +116,8 @@ int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td
 		return r;
 	t->made = t->path != NULL;
 	r = td_image_open(t->env, t->spec, 0, &t->im, ret_err);
+	if (r == 0 && t->made)
+		r = note_parts(t);
 	if (r < 0)
 		return r;
 	t->reads_zero = t->made;
@@ -186,8 +206,11 @@ int target_finish(struct target *t, struct td_err *ret_err)
 
 void target_unlink(const struct target *t)
 {
-	if (t->made)
-		(void)unlink(t->spec->path);
+	if (!t->made)
+		return;
+	(void)unlink(t->spec->path);
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		(void)unlink(t->parts[i]);
 }
 
 void target_drop(struct target *t, struct td_err *ret_err)
@@ -203,6 +226,9 @@ void target_drop(struct target *t, struct td_err *ret_err)
 	else if (open)
 		td_err_set(ret_err, 0, "%s (%s is written in part)", ret_err->msg, t->spec->path);
 	td_spec_free(t->spec);
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		free(t->parts[i]);
+	free(t->parts);
 	free(t->path);
 	*t = (struct target){ .env = t->env };
 }

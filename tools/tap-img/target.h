@@ -4,8 +4,9 @@
  *
  * A new file grows under the name DST.partial and gets its own name when all of it is on the disk: whatever happens
  * before, a power cut included, there is no DST that looks like a whole disk and is none, and a DST that was there
- * before is there still.  What cannot be renamed (a block device, an image that is there already and is written into)
- * is written in place.
+ * before is there still.  Further files that an image consists of have their names from the start; without the one
+ * that names them they are nothing.  What cannot be renamed (a block device, an image that is there already and is
+ * written into) is written in place.
  */
 #ifndef TAP_IMG_TARGET_H
 #define TAP_IMG_TARGET_H
@@ -23,6 +24,8 @@ struct target {
 	bool force, replaces; /* there is such a file, whose place it takes */
 	struct stat old;      /* that file */
 	bool reads_zero;      /* where nothing was written */
+	char **parts;         /* further files of the new image, which have their names already */
+	unsigned nr_parts;
 };
 
 /* What operand means: format as -O said it, direct as -t.  All-zero before; target_drop also after a failure. */
