@@ -147,6 +147,10 @@ static int chain_open(struct opening *op, struct td_image *im, unsigned flags, s
 			return td_err_prefix(ret_err, r, "%s: backing file", im->name);
 		if (base)
 			op->base = im->backing;
+		if (im->drv->check_backing)
+			r = im->drv->check_backing(im, ret_err);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

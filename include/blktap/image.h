@@ -203,6 +203,13 @@ struct td_driver {
 	int (*open)(struct td_image *im, struct td_opts *opts, struct td_err *ret_err);
 
 	/*
+	 * The backing image has been opened, under im->backing: is it the one that this image was made upon?  For
+	 * formats that record more of it than a name (a UUID, a content id).  -errno refuses the chain.  Reads only
+	 * memory; may be NULL.
+	 */
+	int (*check_backing)(struct td_image *im, struct td_err *ret_err);
+
+	/*
 	 * After the last request.  Writes back what is pending unless read-only or frozen.  The image is gone
 	 * afterwards whatever is returned; a failure says that the last state may not be on the disk.
 	 */
