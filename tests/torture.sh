@@ -13,6 +13,8 @@
 #	ring		the ring server: kills, hostile guests, each store of its journal
 #	layers		commit, rebase and map on chains of random shape: kills, power cuts; beside qemu-img
 #	tools		parsers of configurations against their model
+#	lint		with clang's analyzer
+#	xen		make check-xen, with ten kills of each daemon
 #
 # Each part prints its seed, and all of them follow from TEST_SEED: with the same seed it does the same again.  The
 # counts below are what a release asks for; each can be set in the environment.  TORTURE_JOBS (2, or the number of
@@ -24,7 +26,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 
 srcdir=${srcdir:-.}
 export srcdir
-all="matrix kills cuts faults interop check layers ring tools fuzz sanitizers"
+all="matrix kills cuts faults interop check layers ring tools fuzz sanitizers lint xen"
 seed=${TEST_SEED:-$(($(date +%s) * 1000 + $$ % 1000))}
 cpus=$(nproc)
 jobs=${TORTURE_JOBS:-$((cpus < 2 ? cpus : 2))}
@@ -72,7 +74,7 @@ part_kills()
 part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
-	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 run_to "$out" tests/driver/test-qcow2-crash
+	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-crash
 	cuts=$(sum "$out" 'power cuts')
 	at_least "$wanted" "$cuts" "power cuts"
 	TEST_ROUNDS=60 run_to "$out" tests/driver/test-sim-aio
@@ -145,6 +147,18 @@ part_tools()
 	done
 	TEST_ROUNDS=${TAPBACK_ROUNDS:-50} run_to "$out" tests/tapback/test-hostile
 	rounds 1500 "of each parser test"
+}
+
+part_lint()
+{
+	LINT_ANALYZER=yes LINT_JOBS=1 run_to "$out" make -s lint
+	rounds "$(grep -c ': clean' "$out")" "linters found nothing"
+}
+
+part_xen()
+{
+	CRASH_ROUNDS=${CRASH_ROUNDS:-10} run_to "$out" make -s check-xen
+	rounds "$(sum "$out" passed)" "checks in emulated machines with Xen"
 }
 
 # A build of its own: kept, so that the next run has it.

@@ -368,7 +368,7 @@ static void a_repair_finds_and_repairs_what_is_damaged(void **state)
 static void a_power_cut_in_a_repair_leaves_it_no_worse(void **state)
 {
 	uint64_t seed = test_seed();
-	unsigned stride = test_count("TEST_STRIDE", 107), points = 0, images = 0, made;
+	unsigned stride = test_stride(107), points = 0, images = 0, made;
 
 	(void)state;
 	for (unsigned i = 0; i < nr_variants * TD_NELEMS(damages); i++) {

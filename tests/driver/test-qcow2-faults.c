@@ -57,7 +57,7 @@ static void no_failure(struct run *run)
 
 static void fail_each(struct run *run)
 {
-	unsigned points = 0, stride = test_count("TEST_STRIDE", 3);
+	unsigned points = 0, stride = test_stride(13);
 
 	run->resizes = run->seed % 2;
 	no_failure(run);

@@ -9,7 +9,7 @@ new_vdev
 trap attach_cleanup EXIT
 
 kills=${BLKTAP_ATTACH_KILLS:-15}
-seed=${BLKTAP_SEED:-$RANDOM}
+seed=${BLKTAP_SEED:-${TEST_SEED:-$RANDOM}}
 RANDOM=$seed
 say "seed $seed, $kills kills of each"
 make_disk aio "$T/disk" 64

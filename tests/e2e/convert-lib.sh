@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # What the tests of convert, compare and measure share; after lib.sh.
 
-seed=${CONVERT_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}
+seed=${CONVERT_SEED:-${TEST_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}}
 say "CONVERT_SEED=$seed"
 cd "$T" || exit
 

@@ -10,7 +10,7 @@ require openssl
 
 MIB=24
 runs=${BLKTAP_FUSE_RUNS:-20}
-seed=${BLKTAP_SEED:-$RANDOM}
+seed=${BLKTAP_SEED:-${TEST_SEED:-$RANDOM}}
 say "seed $seed, $runs runs of $MIB MiB"
 
 # dd splits nothing: one write(2) of 4 MiB becomes four requests that are in flight together.

@@ -4,7 +4,7 @@
 # says what is demanded.  SEED repeats a run, HOSTILE_MUTATIONS makes more of them.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require python3 qemu-img
-seed=${SEED:-$RANDOM}
+seed=${SEED:-${TEST_SEED:-$RANDOM}}
 say "seed $seed"
 limit=256
 grep -qs '^#define TD_SANITIZE' config.h && limit=4096

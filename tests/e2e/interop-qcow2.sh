@@ -9,7 +9,7 @@
 require qemu-img qemu-io nbdcopy
 
 runs=${INTEROP_RUNS:-12}
-seed=${INTEROP_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}
+seed=${INTEROP_SEED:-${TEST_SEED:-$(od -An -N2 -tu2 /dev/urandom | tr -d ' ')}}
 say "INTEROP_SEED=$seed INTEROP_RUNS=$runs"
 RANDOM=$seed
 cd "$T" || exit

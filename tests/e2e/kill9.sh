@@ -13,7 +13,7 @@
 require qemu-img qemu-io nbdcopy python3 fio
 
 rounds=${KILL9_ROUNDS:-4}
-seed=${KILL9_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+seed=${KILL9_SEED:-${TEST_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}}
 size=$((16 << 20)) # under stamped writes; fio has as much again
 say "KILL9_SEED=$seed KILL9_ROUNDS=$rounds"
 RANDOM=$((seed % 32768))

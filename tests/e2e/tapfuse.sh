@@ -9,7 +9,7 @@ own_mounts
 require qemu-img sfdisk fusermount3 setpriv openssl /usr/bin/python3
 tapdisk --help | grep -q fuse-dir || fail "tapdisk has no --fuse-dir"
 
-seed=${BLKTAP_SEED:-$RANDOM}
+seed=${BLKTAP_SEED:-${TEST_SEED:-$RANDOM}}
 D=$T/user/d
 say "seed $seed"
 

@@ -281,3 +281,11 @@ unsigned test_count(const char *name, unsigned otherwise)
 
 	return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
 }
+
+unsigned test_stride(unsigned otherwise)
+{
+#ifdef __SANITIZE_ADDRESS__
+	otherwise = otherwise * 2 + 1;
+#endif
+	return test_count("TEST_STRIDE", otherwise);
+}

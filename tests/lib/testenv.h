@@ -65,4 +65,7 @@ uint64_t test_random(uint64_t *state);
 /* A whole number from the environment, or the default: for loops that run longer in `make torture`. */
 unsigned test_count(const char *name, unsigned otherwise);
 
+/* TEST_STRIDE, for loops over "operation n": every so many-th. Without it the default, twice that under ASan. */
+unsigned test_stride(unsigned otherwise);
+
 #endif

@@ -209,7 +209,7 @@ static void begin(const struct simdisk_state *clean, uint64_t n)
 
 static void a_power_cut_shows_the_guest_the_same(void **state)
 {
-	uint64_t stride = test_count("TEST_STRIDE", 7);
+	uint64_t stride = test_stride(7);
 	struct simdisk_state *clean = setup();
 	unsigned images = 0;
 
@@ -237,7 +237,7 @@ static void a_power_cut_shows_the_guest_the_same(void **state)
 
 static void a_failure_shows_the_guest_the_same(void **state)
 {
-	uint64_t stride = test_count("TEST_STRIDE", 7);
+	uint64_t stride = test_stride(7);
 	struct simdisk_state *clean = setup();
 	unsigned runs = 0;
 

@@ -3,7 +3,8 @@
 # check-xen.sh [SCENARIO...]: `make check-xen`. Boots real Xen in emulated machines (tests/testbed) and runs the
 # scenarios of this folder in their domain 0, or only those that are named. Runs in the build folder; what each machine
 # said, with the logs of its daemons, is left in tests/xen/MACHINE/. Exit 77, after one line that says why, where it
-# cannot be run; CHECK_XEN_JOBS machines run at a time (default: one for each processor).
+# cannot be run; CHECK_XEN_JOBS machines run at a time (default: one for each processor). CRASH_ROUNDS: how often the
+# scenario crash kills each daemon (default: 10).
 set -euo pipefail
 
 top=$(cd "${srcdir:-.}" && pwd)
@@ -94,7 +95,7 @@ machine()
 	cp --sparse=always "$work/srv.ext4" "$work/$name.disk"
 	read -ra opts <<<"${options[$name]}"
 	"$testbed/run.sh" "${opts[@]}" --out "$out" --disk "$work/$name.disk" "${add[@]}" "${domu_add[@]}" \
-		-- "$here/machine.sh" "$@" >"$out/output.log" 2>&1 || status=$?
+		-- "$here/machine.sh" "CRASH_ROUNDS=${CRASH_ROUNDS:-10}" "$@" >"$out/output.log" 2>&1 || status=$?
 	rm -f "$work/$name.disk"
 	if [ $status -ge 124 ]; then echo "FAILED: the machine $name ended with status $status" >>"$out/output.log"; fi
 	# What the machine left for eyes outside of it.

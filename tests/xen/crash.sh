@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
-# kill -9, ten times each, of the tapdisks and of tapback, under verified I/O, direct and buffered: the guest goes on.
-# Nothing acknowledged is lost, flushed or not, on a raw image and on qcow2.
+# kill -9, CRASH_ROUNDS times each, of the tapdisks and of tapback, under verified I/O, direct and buffered: the guest
+# goes on. Nothing acknowledged is lost, flushed or not, on a raw image and on qcow2.
 . /tests/guests.sh
 
 start_tapback
@@ -68,7 +68,7 @@ kill_tapback()
 }
 
 recovered=0
-for n in 1 2 3 4 5 6 7 8 9 10; do
+for ((n = 1; n <= ${CRASH_ROUNDS:?}; n++)); do
 	check "kill -9 of all tapdisks, $n: they are back and serve" kill_tapdisks only
 	for vdev in $disks; do recovered=$((recovered + $(ring_counter "$id" "$vdev" recovered))); done
 	check "kill -9 of tapback, $n: restarted, the disks are served" kill_tapback
