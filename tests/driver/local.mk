@@ -50,6 +50,12 @@ DRIVER_TESTS += tests/driver/test-spec
 tests_driver_test_spec_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_spec_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-meta
+tests_driver_test_meta_SOURCES = tests/driver/test-meta.c tests/driver/kept.c tests/driver/kept.h \
+	tests/driver/toy.c tests/driver/toy.h
+tests_driver_test_meta_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_meta_LDADD = $(DRIVER_TEST_LIBS)
+
 QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h tests/driver/qcow2-run.c \
 	tests/driver/qcow2-run.h
 
