@@ -44,6 +44,7 @@ struct td_pool {
 	pthread_cond_t more;
 	struct work_list todo, done;
 	bool quit;
+	bool waking; /* a sleeper was signalled and has not looked yet: it wakes the next if there is more */
 	unsigned nr_todo, nr_idle, nr_running;
 	unsigned nr_out; /* submitted, done() not yet called; the loop's own */
 	unsigned max;
@@ -88,6 +89,18 @@ static void add_done(struct td_pool *pool, struct td_work *w)
 			    ever */
 }
 
+/*
+ * Under the lock.  Wake a sleeper?  One at a time: work that is done sooner than a thread wakes is left to those who
+ * are awake, and a thread for each piece of it would cost the loop more than the work.
+ */
+static bool to_wake(struct td_pool *pool)
+{
+	if (pool->waking || pool->nr_idle == 0 || !pool->todo.head)
+		return false;
+	pool->waking = true;
+	return true;
+}
+
 /* Sleep until there is work; NULL when the time is up or the pool ends. */
 static struct td_work *wait_for_work(struct td_pool *pool)
 {
@@ -101,6 +114,7 @@ static struct td_work *wait_for_work(struct td_pool *pool)
 		pool->nr_idle++;
 		r = pthread_cond_timedwait(&pool->more, &pool->lock, &until);
 		pool->nr_idle--;
+		pool->waking = false;
 	}
 	return w;
 }
@@ -110,11 +124,15 @@ static void *worker_main(void *arg)
 	struct worker *self = arg;
 	struct td_pool *pool = self->pool;
 	struct td_work *w;
+	bool wake;
 
 	pthread_mutex_lock(&pool->lock);
 	while ((w = wait_for_work(pool))) {
 		pool->nr_todo--;
+		wake = to_wake(pool);
 		pthread_mutex_unlock(&pool->lock);
+		if (wake)
+			pthread_cond_signal(&pool->more);
 		w->result = w->fn(w->arg);
 		pthread_mutex_lock(&pool->lock);
 		add_done(pool, w);
@@ -169,7 +187,7 @@ static int start_worker(struct td_pool *pool)
 
 void td_pool_submit(struct td_pool *pool, struct td_work *w)
 {
-	bool inline_run = false;
+	bool inline_run = false, wake = false;
 
 	pool->nr_out++;
 	pthread_mutex_lock(&pool->lock);
@@ -181,9 +199,11 @@ void td_pool_submit(struct td_pool *pool, struct td_work *w)
 		list_take(&pool->todo); /* w: without a thread none stays there */
 		pool->nr_todo--;
 	} else {
-		pthread_cond_signal(&pool->more);
+		wake = to_wake(pool);
 	}
 	pthread_mutex_unlock(&pool->lock);
+	if (wake)
+		pthread_cond_signal(&pool->more); /* not under the lock, which it takes first */
 	if (!inline_run)
 		return;
 
