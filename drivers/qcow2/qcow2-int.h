@@ -330,6 +330,9 @@ TD_CO TD_CHECK int qcow2_map_far(struct qcow2 *q, uint64_t guest_off, uint64_t l
 /* Is all of it in clusters of ours, as far as is known without reading? */
 bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off);
 
+/* Is it a stream, as far as is known without reading?  The caller holds the range.  Nothing is said of a bad entry. */
+bool qcow2_map_packed_hint(struct qcow2 *q, uint64_t guest_off, struct qcow2_extent *ret);
+
 /* Make sure there is an L2 table for guest_off and that it is ours alone.  May yield. */
 TD_CO TD_CHECK int qcow2_l2_own(struct qcow2 *q, uint64_t guest_off);
 
@@ -466,6 +469,9 @@ struct qcow2_codec *qcow2_codec_mine(void);
 
 TD_CO TD_CHECK int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
 				     const struct td_iov *iov);
+
+/* Until nothing is read ahead any more.  Nobody reads meanwhile. */
+TD_CO void qcow2_packed_quiet(struct qcow2 *q);
 void qcow2_packed_done(struct qcow2 *q);
 void qcow2_packed_counters(const struct qcow2 *q, struct td_counters *ret);
 

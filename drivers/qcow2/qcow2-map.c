@@ -202,6 +202,19 @@ bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off)
 	return e.kind == QCOW2_DATA && e.copied;
 }
 
+bool qcow2_map_packed_hint(struct qcow2 *q, uint64_t guest_off, struct qcow2_extent *ret)
+{
+	struct qcow2_slice *s;
+	struct qcow2_l1e l1e;
+
+	if (q->sealed || l1_get(q, guest_off, &l1e) < 0 || !l1e.present)
+		return false;
+	s = qcow2_cache_peek(&q->l2, slice_off(q, &l1e, guest_off));
+	return s &&
+	       extent_of(q, &l1e, td_get_be64(s->data + in_slice(q, guest_off) * 8), guest_off, ret) == 0 &&
+	       ret->kind == QCOW2_PACKED;
+}
+
 int qcow2_l2_present(struct qcow2 *q, uint64_t guest_off, bool *ret)
 {
 	struct qcow2_l1e e;

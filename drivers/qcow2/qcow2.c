@@ -282,6 +282,7 @@ static int qcow2_close(struct td_image *im)
 	struct qcow2 *q = im->state;
 	int r = 0;
 
+	qcow2_packed_quiet(q);
 	qcow2_keeper_wait(q);
 	if (!im->read_only && !im->frozen && !(im->flags & TD_OPEN_CHECK))
 		r = close_written(q);

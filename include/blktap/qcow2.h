@@ -238,6 +238,19 @@ void qcow2_codec_done(struct qcow2_codec *k); /* all-zero again */
 
 TD_CHECK int qcow2_inflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in,
 				size_t in_len, void *out, size_t out_len);
+
+/*
+ * Of a cluster of out_len bytes somebody reads those at from to to: how many, from its start on, are to be inflated?
+ * Either out_len, or fewer, if that takes less time than all of it: then by qcow2_inflate_head_with (raw deflate).
+ *
+ * What is wrong behind these bytes it cannot see, nor if the stream ends there: they are what the stream says they
+ * are, which is all that raw deflate, without a checksum, ever tells.  Who wants what follows inflates the whole and
+ * hears of it.
+ */
+size_t qcow2_inflate_enough(enum qcow2_compression c, size_t out_len, size_t from, size_t to);
+TD_CHECK int qcow2_inflate_head_with(struct qcow2_codec *k, const void *in, size_t in_len, void *out,
+				     size_t len);
+
 TD_CHECK int64_t qcow2_deflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in,
 				    size_t in_len, void *out, size_t out_len);
 

@@ -93,6 +93,11 @@ tests_driver_test_qcow2_pack_SOURCES = tests/driver/test-qcow2-pack.c tests/driv
 tests_driver_test_qcow2_pack_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_pack_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-packed
+tests_driver_test_qcow2_packed_SOURCES = tests/driver/test-qcow2-packed.c
+tests_driver_test_qcow2_packed_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_packed_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-prealloc
 tests_driver_test_qcow2_prealloc_SOURCES = tests/driver/test-qcow2-prealloc.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Fuzz target: compressed clusters.  Input: method, log2 of the output's length beyond 9 (a byte each), six
- * unused, then the compressed bytes.  The buffers are exactly as long as they say, so that a sanitizer sees a
- * step beyond.  And the bytes as a cluster to be compressed: what is made of it is smaller, and gives it back.
+ * Fuzz target: compressed clusters.  Input: method, log2 of the output's length beyond 9 (a byte each), two that say
+ * how much of the cluster is read, four unused, then the compressed bytes.  The buffers are exactly as long as they
+ * say, so that a sanitizer sees a step beyond.  And the bytes as a cluster to be compressed: what is made of it is
+ * smaller, and gives it back.
  */
 #include "fuzz.h"
 
@@ -28,10 +29,23 @@ static void there_and_back(enum qcow2_compression c, const uint8_t *data, size_t
 	free(again);
 }
 
+/* The cluster's start alone: an error, or what the whole starts with. */
+static void the_start(const uint8_t *in, size_t in_len, const uint8_t *whole, size_t len)
+{
+	struct qcow2_codec k = { 0 };
+	uint8_t *out = malloc(len);
+	int r = out ? qcow2_inflate_head_with(&k, in, in_len, out, len) : -ENOMEM;
+
+	FUZZ_CHECK(r == 0 || (r == -EUCLEAN && !whole) || r == -ENOMEM);
+	FUZZ_CHECK(r < 0 || !whole || memcmp(out, whole, len) == 0);
+	free(out);
+	qcow2_codec_done(&k);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	enum qcow2_compression c;
-	size_t out_len;
+	size_t out_len, head;
 	uint8_t *in, *out;
 	int r;
 
@@ -39,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	c = data[0] % 2 ? QCOW2_ZSTD : QCOW2_DEFLATE;
 	out_len = 512u << data[1] % 8;
+	head = (data[2] + 256u * data[3]) % out_len + 1;
 	size -= 8;
 	there_and_back(c, data + 8, size, out_len);
 	in = malloc(size + 1); /* malloc(0) may be NULL */
@@ -48,6 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(in, data + 8, size);
 		r = qcow2_inflate(c, in, size, out, out_len);
 		FUZZ_CHECK(r == 0 || r == -EUCLEAN || r == -ENOTSUP || r == -ENOMEM);
+		if (c == QCOW2_DEFLATE)
+			the_start(in, size, r == 0 ? out : NULL, head);
 	}
 	free(in);
 	free(out);

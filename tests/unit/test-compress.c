@@ -220,6 +220,121 @@ static void qemu_reads_what_looks_back_farther_than_4_kib(void **state)
 	assert_memory_equal(plain, back, sizeof(plain));
 }
 
+/* ---- the start of a cluster alone ---- */
+
+#define SMALL 4096u
+
+/* A stream as zlib makes it. */
+static size_t deflate_as(int level, int strategy, const uint8_t *plain, uint8_t *packed, size_t size)
+{
+	z_stream z = { .next_in = (Bytef *)(uintptr_t)plain, .avail_in = SMALL };
+
+	assert_int_equal(deflateInit2(&z, level, Z_DEFLATED, -12, 9, strategy), Z_OK);
+	z.next_out = packed;
+	z.avail_out = (uInt)size;
+	/* Several blocks: a full flush ends one. */
+	z.avail_in = SMALL / 3;
+	assert_int_equal(deflate(&z, Z_FULL_FLUSH), Z_OK);
+	z.avail_in = SMALL - SMALL / 3;
+	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+	deflateEnd(&z);
+	return size - z.avail_out;
+}
+
+/* Each length, in memory of just that length: a sanitizer sees a byte too many, in or out. */
+static void every_head(struct qcow2_codec *k, const uint8_t *plain, const uint8_t *packed, size_t n)
+{
+	uint8_t *in = malloc(n);
+
+	assert_non_null(in);
+	memcpy(in, packed, n);
+	for (size_t len = 1; len <= SMALL; len++) {
+		uint8_t *out = malloc(len);
+
+		assert_non_null(out);
+		assert_int_equal(qcow2_inflate_head_with(k, in, n, out, len), 0);
+		assert_memory_equal(out, plain, len);
+		free(out);
+	}
+	free(in);
+}
+
+/* A stream that was cut: what there is of it, or an error, and the more the longer it is. */
+static void every_cut(struct qcow2_codec *k, const uint8_t *plain, const uint8_t *packed, size_t n,
+		      size_t len)
+{
+	uint8_t out[SMALL];
+	bool enough = false;
+
+	for (size_t cut = 0; cut <= n; cut++) {
+		uint8_t *in = malloc(cut + 1); /* malloc(0) may be NULL */
+		int r;
+
+		assert_non_null(in);
+		memcpy(in + 1, packed, cut);
+		memset(out, 0x5a, sizeof(out));
+		r = qcow2_inflate_head_with(k, in + 1, cut, out, len);
+		assert_true(r == 0 || (r == -EUCLEAN && !enough));
+		enough |= r == 0;
+		if (r == 0)
+			assert_memory_equal(out, plain, len);
+		free(in);
+	}
+	assert_true(enough);
+}
+
+static void heads(struct qcow2_codec *k, const uint8_t *plain, int level, int strategy)
+{
+	uint8_t packed[2 * SMALL];
+	size_t n = deflate_as(level, strategy, plain, packed, sizeof(packed));
+
+	every_head(k, plain, packed, n);
+	for (size_t len = SMALL / 4; len <= SMALL; len += SMALL / 4)
+		every_cut(k, plain, packed, n, len);
+}
+
+static void every_start_of_a_cluster_inflates_alone(void **state)
+{
+	uint8_t plain[SMALL], packed[SMALL];
+	struct qcow2_codec k = { 0 };
+	int64_t n;
+
+	(void)state;
+	fill(plain, sizeof(plain));
+	n = qcow2_deflate(QCOW2_DEFLATE, plain, sizeof(plain), packed, sizeof(packed));
+	assert_in_range(n, 1, sizeof(packed) - 1);
+	every_head(&k, plain, packed, (size_t)n);
+	heads(&k, plain, Z_NO_COMPRESSION, Z_DEFAULT_STRATEGY); /* stored blocks */
+	heads(&k, plain, Z_BEST_COMPRESSION, Z_DEFAULT_STRATEGY);
+	heads(&k, plain, Z_DEFAULT_COMPRESSION, Z_FIXED); /* the fixed code */
+	heads(&k, plain, Z_DEFAULT_COMPRESSION, Z_HUFFMAN_ONLY);
+	qcow2_codec_done(&k);
+}
+
+static void a_start_longer_than_the_stream_is_broken(void **state)
+{
+	struct qcow2_codec k = { 0 };
+	char out[8];
+
+	(void)state;
+	assert_int_equal(qcow2_inflate_head_with(&k, stored, sizeof(stored), out, 3), 0);
+	assert_memory_equal(out, "abc", 3);
+	assert_int_equal(qcow2_inflate_head_with(&k, stored, sizeof(stored), out, 5), -EUCLEAN);
+	assert_int_equal(qcow2_inflate_head_with(&k, stored, 1ull << 32, out, 4), -EUCLEAN);
+	assert_int_equal(qcow2_inflate_head_with(&k, stored, 9, out, 1ull << 32), -EUCLEAN);
+	qcow2_codec_done(&k);
+}
+
+static void a_start_is_enough_only_where_it_saves_time(void **state)
+{
+	(void)state;
+	assert_int_equal(qcow2_inflate_enough(QCOW2_DEFLATE, CLUSTER, 4096, 8192), 8192);
+	assert_int_equal(qcow2_inflate_enough(QCOW2_DEFLATE, CLUSTER, 1, CLUSTER / 2), CLUSTER / 2);
+	assert_int_equal(qcow2_inflate_enough(QCOW2_DEFLATE, CLUSTER, 1, CLUSTER / 2 + 1), CLUSTER);
+	assert_int_equal(qcow2_inflate_enough(QCOW2_DEFLATE, CLUSTER, 0, 4096), CLUSTER);
+	assert_int_equal(qcow2_inflate_enough(QCOW2_ZSTD, CLUSTER, 4096, 8192), CLUSTER);
+}
+
 static void what_does_not_shrink_is_refused(void **state)
 {
 	uint8_t plain[4096], packed[8192];
@@ -331,6 +446,10 @@ int main(void)
 		SAYS("deflate goes both ways", deflate_goes_both_ways),
 		SAYS("a codec is used again", a_codec_is_used_again),
 		SAYS("QEMU reads what looks back farther", qemu_reads_what_looks_back_farther_than_4_kib),
+		SAYS("every start of a cluster inflates alone", every_start_of_a_cluster_inflates_alone),
+		SAYS("a start longer than the stream is broken", a_start_longer_than_the_stream_is_broken),
+		SAYS("a start is enough only where it saves time",
+		     a_start_is_enough_only_where_it_saves_time),
 		SAYS("what does not shrink is refused", what_does_not_shrink_is_refused),
 		SAYS("no memory is -ENOMEM, not a broken image", no_memory_is_not_a_broken_image),
 #ifdef HAVE_ZSTD
