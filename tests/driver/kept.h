@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The file in which a driver keeps what a kill must not lose (blktap/keep.h), as a test sees it: where it is, and a copy
- * of it as it was at the moment of the kill.
+ * The file in which a driver keeps what a kill must not lose (blktap/keep.h), as a test sees it: where it is, and a
+ * copy of it as it was at the moment of the kill.
  */
 #ifndef TESTS_DRIVER_KEPT_H
 #define TESTS_DRIVER_KEPT_H
