@@ -12,6 +12,14 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/drivers.h \
 	drivers/fault.c \
 	drivers/filelock.c \
+	drivers/grains-check.c \
+	drivers/grains-file.c \
+	drivers/grains-int.h \
+	drivers/grains-map.c \
+	drivers/grains-read.c \
+	drivers/grains-write.c \
+	drivers/grains-zero.c \
+	drivers/grains.c \
 	drivers/image.c \
 	drivers/keep-file.h \
 	drivers/keep-old.c \

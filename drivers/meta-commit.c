@@ -96,7 +96,7 @@ static void copy_unit(const struct td_meta *m, unsigned level, struct stage *st,
 
 	memcpy(st->bytes + i * c->unit, u->bytes, c->unit);
 	add_piece(st->piece, &st->nr_pieces, &p);
-	p.off = m->config.copy_at ? m->config.copy_at(m->im, level, u->off) : 0;
+	p.off = m->config.copy_at ? m->config.copy_at(m->config.arg, level, u->off) : 0;
 	if (p.off)
 		add_piece(st->copy, &st->nr_copies, &p);
 	td_keep_writing(u->kept, u->bytes, c->sectors, UINT32_MAX);

@@ -82,7 +82,7 @@ static int verify(struct adopt *a, unsigned level, uint64_t i, const struct td_k
 		return r == -EUCLEAN ? -ESTALE : r;
 	if (!td_keep_old_fits(u, a->m->cache[level].sectors, a->have, a->want))
 		return -ESTALE;
-	return !config->may_lie || config->may_lie(a->m->im, level, u->off, a->want) ? 0 : -ESTALE;
+	return !config->may_lie || config->may_lie(config->arg, level, u->off, a->want) ? 0 : -ESTALE;
 }
 
 static int verify_all(struct adopt *a)
@@ -104,7 +104,7 @@ static int verify_all(struct adopt *a)
 static int write_unit(struct adopt *a, unsigned level, uint64_t i, const struct td_keep_unit *u)
 {
 	const struct td_meta *m = a->m;
-	uint64_t copy = m->config.copy_at ? m->config.copy_at(m->im, level, u->off) : 0;
+	uint64_t copy = m->config.copy_at ? m->config.copy_at(m->config.arg, level, u->off) : 0;
 	size_t unit = m->cache[level].unit;
 	int r = td_keep_old_bytes(a->old, level, i, a->want);
 

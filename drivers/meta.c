@@ -201,6 +201,15 @@ void td_meta_mark(struct td_meta *m, unsigned level, uint64_t off)
 	meta_cache_mark(c, meta_cache_find(c, off));
 }
 
+void td_meta_forget(struct td_meta *m, unsigned level)
+{
+	struct meta_cache *c = &m->cache[level];
+	struct meta_unit *u;
+
+	while ((u = TAILQ_FIRST(&c->clock)) != NULL)
+		meta_cache_remove(c, u);
+}
+
 /* ---- room for dirty ones ---- */
 
 /* An error is not lost: everything stays changed, and whoever commits next gets it. */

@@ -110,8 +110,8 @@ TD_CO TD_CHECK int td_grains_extent(struct td_grains *g, uint64_t off, uint64_t 
 
 /*
  * Walk all tables: entries that break the format or lead out of the file, two that name the same bytes, space that
- * nothing names.  used: what else of the file is in use (headers, descriptors), in order.  With TD_FIX_ALL a bad entry
- * becomes a hole; leaks are punched out of the file, and cut off at its end.
+ * nothing names.  used: what else of the file is in use (headers, descriptors, second copies).  With TD_FIX_ALL a bad
+ * entry becomes a hole; leaks are punched out of the file, and cut off at its end.
  */
 struct td_grains_used {
 	uint64_t off, len;

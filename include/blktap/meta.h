@@ -41,13 +41,15 @@ struct td_meta_config {
 	struct td_meta_level level[TD_META_LEVELS];
 
 	/* Where a second copy of the unit at off is; it is written behind the first.  0, NULL: there is none. */
-	uint64_t (*copy_at)(struct td_image *im, unsigned level, uint64_t off);
+	uint64_t (*copy_at)(void *arg, unsigned level, uint64_t off);
 
 	/*
 	 * May a unit with these bytes lie there?  For what a killed process left: does what they name lie inside the
 	 * file?  A unit that nothing names yet may be among them.  NULL: anywhere inside the file, anything.
 	 */
-	bool (*may_lie)(struct td_image *im, unsigned level, uint64_t off, const uint8_t *bytes);
+	bool (*may_lie)(void *arg, unsigned level, uint64_t off, const uint8_t *bytes);
+
+	void *arg; /* of these two */
 };
 
 /*
@@ -84,6 +86,12 @@ void td_meta_mark(struct td_meta *m, unsigned level, uint64_t off);
 
 /* Wait, by a commit if need be, until `units` more may be marked.  Before a lookup, not between it and its mark. */
 TD_CO TD_CHECK int td_meta_room(struct td_meta *m, unsigned units);
+
+/*
+ * The units of a level are read anew from now on: their places are going to be used for something else.  None is dirty,
+ * and nobody uses one.
+ */
+void td_meta_forget(struct td_meta *m, unsigned level);
 
 /*
  * All that was marked before this call, and all data that was written before it, is on stable storage: what a format's

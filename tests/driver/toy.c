@@ -176,18 +176,20 @@ static const struct td_driver toy_driver = {
 
 /* ---- opening and closing ---- */
 
-static uint64_t copy_at(struct td_image *im, unsigned level, uint64_t off)
+static uint64_t copy_at(void *arg, unsigned level, uint64_t off)
 {
-	(void)im;
+	(void)arg;
 	return level == TABLE ? off + TOY_SECTOR : 0;
 }
 
-static bool may_lie(struct td_image *im, unsigned level, uint64_t off, const uint8_t *bytes)
+static bool may_lie(void *arg, unsigned level, uint64_t off, const uint8_t *bytes)
 {
+	const struct toy *y = arg;
+
 	(void)level;
 	(void)off;
 	for (unsigned i = 0; i < TOY_ENTRIES; i++)
-		if (td_get_le64(bytes + i * 8ull) >= im->child->size)
+		if (td_get_le64(bytes + i * 8ull) >= y->im.child->size)
 			return false;
 	return true;
 }
@@ -199,7 +201,8 @@ static int open_meta(struct toy *y, const struct toy_how *how)
 					 .nr_levels = 2,
 					 .level = { level, level },
 					 .copy_at = copy_at,
-					 .may_lie = may_lie };
+					 .may_lie = may_lie,
+					 .arg = y };
 	struct td_opts opts = { 0 };
 	int r = td_opts_parse(&opts, how->opts, strlen(how->opts), &how->t->err);
 
