@@ -6,6 +6,7 @@
  *	the image's directory		to read, and to write if the disk is writable: a live snapshot is an overlay
  *					there that `unpause` opens.  Nothing is made or removed in it
  *	a block device			itself alone: in /dev there are too many others
+ *	key files			themselves, to read: unpause opens the images anew
  *	the run-time directory		all: sockets, what outlives a kill, rings' journals
  *	directories of sockets		to remove them at the end
  *	/dev/xen/gntdev, evtchn		for guests that connect later
@@ -112,6 +113,33 @@ static int add_images(struct sandbox *s, const struct td_image *top, bool read_o
 	return r;
 }
 
+/* ---- key files ---- */
+
+typedef int key_fn(void *arg, const char *path, struct td_err *ret_err);
+
+/* fn of each key file that a specification names. */
+static int each_key(const char *text, key_fn *fn, void *arg, struct td_err *ret_err)
+{
+	struct td_spec *spec;
+	int r = td_spec_parse(text, &spec, ret_err);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < spec->nr; i++) {
+		const char *path = td_opts_get(&spec->node[i].opts, "key-file");
+
+		if (r == 0 && path)
+			r = fn(arg, path, ret_err);
+	}
+	td_spec_free(spec);
+	return r;
+}
+
+static int add_key(void *arg, const char *path, struct td_err *ret_err)
+{
+	return sandbox_add(arg, path, SANDBOX_READ, ret_err);
+}
+
 /* ---- the rest ---- */
 
 static int add_allowed(struct sandbox *s, const struct td_policy *p, bool read_only, struct td_err *ret_err)
@@ -166,6 +194,8 @@ static int add_places(struct daemon *d, struct td_err *ret_err)
 
 	if (r == 0)
 		r = add_images(&d->sandbox, td_vbd_image(d->vbd), read_only, ret_err);
+	if (r == 0)
+		r = each_key(td_vbd_spec(d->vbd), add_key, &d->sandbox, ret_err);
 	if (r == 0)
 		r = add_run_dir(&d->sandbox, ret_err);
 	if (r == 0)
@@ -258,6 +288,11 @@ static int may_open(const struct sandbox *s, const char *path, bool read_only, s
 			  real ? real : "/");
 }
 
+static int may_read_key(void *arg, const char *path, struct td_err *ret_err)
+{
+	return may_open(arg, path, true, ret_err);
+}
+
 int daemon_may_open(const struct daemon *d, const char *text, bool read_only, struct td_err *ret_err)
 {
 	struct td_spec *spec;
@@ -271,7 +306,8 @@ int daemon_may_open(const struct daemon *d, const char *text, bool read_only, st
 	if (*spec->path)
 		r = may_open(&d->sandbox, spec->path, read_only, ret_err);
 	td_spec_free(spec);
-	return r;
+	/* Only asked: nothing is changed through it. */
+	return r < 0 ? r : each_key(text, may_read_key, (void *)(uintptr_t)&d->sandbox, ret_err);
 }
 
 int daemon_may_listen(const struct daemon *d, const char *address, struct td_err *ret_err)

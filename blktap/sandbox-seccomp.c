@@ -23,6 +23,7 @@
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -62,6 +63,7 @@ static const int allowed[] = {
 	/* memory, without PROT_EXEC: see below */
 	SCMP_SYS(brk),
 	SCMP_SYS(madvise),
+	SCMP_SYS(mlock),
 	SCMP_SYS(mremap),
 	SCMP_SYS(munmap),
 
@@ -253,6 +255,10 @@ static int add_rest(scmp_filter_ctx ctx)
 	/* A socket's file is its owner's alone; other modes nothing gets. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fchmod), 1, SCMP_A1_32(SCMP_CMP_EQ, 0600));
+	/* Whoever reads a pass phrase is not to be dumped from then on. */
+	if (r == 0)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 2,
+				     SCMP_A0_32(SCMP_CMP_EQ, PR_SET_DUMPABLE), SCMP_A1(SCMP_CMP_EQ, 0));
 	/* Our own limits can be read. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0_32(SCMP_CMP_EQ, 0),

@@ -60,6 +60,7 @@ static int create_format(struct creating *c, unsigned i, struct td_err *ret_err)
 	tc.force = c->force;
 	tc.called = c->spec->called ? c->spec->called : c->spec->path;
 	tc.made = &c->made;
+	tc.spec_opts = &c->spec->node[TD_MIN(i, c->spec->nr - 1)].opts;
 	r = drv->create(&tc, ret_err);
 	r2 = td_image_close(tc.child);
 	if (r == 0 && r2 < 0)

@@ -9,6 +9,9 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/buf.c \
 	drivers/chain.c \
 	drivers/create.c \
+	drivers/crypt-kdf.c \
+	drivers/crypt-luks.c \
+	drivers/crypt.c \
 	drivers/drivers.h \
 	drivers/fault.c \
 	drivers/filelock.c \
@@ -36,6 +39,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/probe.c \
 	drivers/ram.c \
 	drivers/registry.c \
+	drivers/secret.c \
 	drivers/spec.c \
 	drivers/stack.c \
 	drivers/throttle-gate.c \

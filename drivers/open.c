@@ -14,12 +14,16 @@ struct file_id {
 	ino_t ino;
 };
 
+/* The page cache, and what opens encrypted images. */
+static const char *const chain_options[] = { "direct", "key-file", "key-fd", "key-rounds" };
+
 /* One td_image_open. */
 struct opening {
 	struct td_place at;
 	struct td_policy policy;
 	const char *backing_format; /* the user's word for the first image that records none; taken once */
-	const char *direct;         /* what the user said of the page cache holds for the whole chain */
+	const char *said[4];        /* chain_options that the user gave: they hold for the whole chain */
+	bool key_used;              /* one of the backing images is encrypted */
 	bool wants_base;            /* one of the chain is opened for writing: */
 	const char *base_path;      /* this file; NULL: the first */
 	struct td_image *base;      /* once it is open */
@@ -117,13 +121,43 @@ static int backing_spec(struct opening *op, struct td_image *im, struct td_spec 
 		r = td_spec_make(driver, path, &spec, ret_err);
 	if (r < 0)
 		return r;
-	if (op->direct)
-		r = td_opts_add(&spec->node[0].opts, "direct", op->direct, ret_err);
+	for (unsigned i = 0; r == 0 && i < TD_NELEMS(chain_options); i++)
+		if (op->said[i])
+			r = td_opts_add(&spec->node[0].opts, chain_options[i], op->said[i], ret_err);
 	if (r < 0) {
 		td_spec_free(spec);
 		return r;
 	}
 	*ret_spec = spec;
+	return 0;
+}
+
+/* One of key-file and so on that was read, or was not; NULL: there is none. */
+static const char *key_option(const struct td_opts *o, bool used)
+{
+	for (unsigned i = 0; i < o->nr; i++)
+		if (strncmp(o->opt[i].name, "key-", 4) == 0 && o->opt[i].used == used)
+			return o->opt[i].name;
+	return NULL;
+}
+
+/*
+ * A key that nobody asked for: whoever gave it takes the disk for an encrypted one.  It may be one of its backing
+ * images, as far as they were opened.
+ */
+static int check_keys(const struct opening *op, struct td_spec *spec, bool whole, struct td_err *ret_err)
+{
+	for (unsigned i = 0; i < spec->nr; i++) {
+		const char *name;
+
+		while ((name = key_option(&spec->node[i].opts, false)) != NULL) {
+			if (whole && !op->key_used)
+				return td_err_set(ret_err, -EINVAL,
+						  "%s: %s is given, but no image of this disk is encrypted",
+						  spec->text, name);
+			(void)td_opts_get(&spec->node[i].opts, name);
+		}
+	}
 	return 0;
 }
 
@@ -142,6 +176,7 @@ static int chain_open(struct opening *op, struct td_image *im, unsigned flags, s
 		r = td_stack_open(&op->at, spec,
 				  flags | (base ? TD_OPEN_BASE : TD_OPEN_RDONLY | TD_OPEN_BACKING),
 				  &im->backing, ret_err);
+		op->key_used |= key_option(&spec->node[0].opts, true) != NULL;
 		td_spec_free(spec);
 		if (r < 0)
 			return td_err_prefix(ret_err, r, "%s: backing file", im->name);
@@ -169,15 +204,17 @@ static void opening_options(struct opening *op, struct td_spec *spec)
 {
 	for (unsigned i = 0; i < spec->nr; i++) {
 		const struct td_driver *drv = td_driver_find(spec->node[i].name);
-		const char *format = NULL, *direct;
+		const char *format = NULL, *value;
 
 		if (!drv || (drv->flags & TD_FORMAT)) /* no driver: auto, or an error that is found soon */
 			format = td_opts_get(&spec->node[i].opts, "backing-format");
-		direct = peek_option(&spec->node[i].opts, "direct");
 		if (format)
 			op->backing_format = format;
-		if (direct)
-			op->direct = direct;
+		for (unsigned k = 0; k < TD_NELEMS(chain_options); k++) {
+			value = peek_option(&spec->node[i].opts, chain_options[k]);
+			if (value)
+				op->said[k] = value;
+		}
 	}
 }
 
@@ -206,10 +243,13 @@ static int open_all(struct opening *op, struct td_spec *spec, unsigned flags, st
 		r = chain_note(op, spec->path, ret_err);
 	if (r == 0)
 		r = td_stack_open(&op->at, spec, flags, &top, ret_err);
-	if (r == 0)
-		r = td_spec_unused(spec, ret_err);
 	for (struct td_image *im = top; r == 0 && im && !(flags & TD_OPEN_NO_CHAIN); im = im->child)
 		r = chain_open(op, im, flags, ret_err);
+	if (r == 0)
+		r = check_keys(op, spec, !(flags & TD_OPEN_NO_CHAIN) || !td_image_layer(top)->backing_path,
+			       ret_err);
+	if (r == 0)
+		r = td_spec_unused(spec, ret_err);
 	if (r == 0 && op->wants_base && !op->base)
 		r = no_base(op, spec, ret_err);
 	if (r < 0) {

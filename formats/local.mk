@@ -4,6 +4,7 @@ noinst_LIBRARIES += formats/libformats.a
 formats_libformats_a_SOURCES = \
 	formats/blkif.c \
 	formats/compress.c \
+	formats/luks.c \
 	formats/qcow2-ext.c \
 	formats/qcow2-header.c \
 	formats/qcow2-layout.c \

@@ -136,9 +136,6 @@ int qcow2_header_supported(const struct qcow2_header *h, uint64_t supported, con
 
 	if (unsupported != 0)
 		return refuse_bits(unsupported, names, names_len, ret_err);
-	if (h->crypt != 0)
-		return td_err_set(ret_err, -ENOTSUP, "the image is encrypted (%s), which is not supported",
-				  h->crypt == 1 ? "AES" : "LUKS");
 #ifndef HAVE_ZSTD
 	if (h->compression == QCOW2_ZSTD)
 		return td_err_set(ret_err, -ENOTSUP,

@@ -32,7 +32,6 @@ enum {
 
 #define V2_REFCOUNT_ORDER      4u /* 16 bits, always */
 #define EXTL2_MIN_CLUSTER_BITS 14u
-#define CRYPT_LUKS             2u
 /* The format says nothing; every system call ends in a signed 64-bit offset. */
 #define MAX_SIZE ((uint64_t)INT64_MAX)
 
@@ -151,7 +150,7 @@ static int check_geometry(const struct qcow2_header *h, struct td_err *ret_err)
 		return td_err_set(ret_err, -EUCLEAN,
 				  "extended L2 entries in clusters of 2^%u bytes: 2^14 is the least",
 				  h->cluster_bits);
-	if (h->crypt > CRYPT_LUKS)
+	if (h->crypt > QCOW2_CRYPT_LUKS)
 		return td_err_set(ret_err, -EUCLEAN, "encryption method %u does not exist", h->crypt);
 	return 0;
 }

@@ -2,7 +2,7 @@
 /*
  * Where things go in a new image.  The driver's create writes what is computed here.
  *
- *	| header | refcount table ... | refcount block ... | L1 ... |
+ *	| header | refcount table ... | refcount block ... | L1 ... | encryption header ... |
  *	  and, where all is kept ready (preallocation),	    | L2 ... | guest clusters ... |
  *
  * Everything in the first clusters without a gap, so that the refcounts are a run of ones.
@@ -77,20 +77,22 @@ static void size_refcounts(const struct qcow2_geom *g, uint64_t others, uint64_t
 static void place(const struct qcow2_header *h, uint64_t l1, bool full, struct qcow2_layout *ret)
 {
 	struct qcow2_geom g;
-	uint64_t l1_clusters, l2 = 0, data = 0, table, blocks;
+	uint64_t l1_clusters, crypt_clusters, l2 = 0, data = 0, table, blocks;
 
 	qcow2_geom_of(h, &g);
 	l1_clusters = td_div_up(l1 * 8, g.cluster_size);
+	crypt_clusters = td_div_up(h->crypt_len, g.cluster_size);
 	if (full) {
 		data = td_div_up(h->size, g.cluster_size);
 		l2 = td_div_up(data, 1ull << g.l2_bits);
 	}
-	size_refcounts(&g, 1 + l1_clusters + l2 + data, &table, &blocks);
+	size_refcounts(&g, 1 + l1_clusters + crypt_clusters + l2 + data, &table, &blocks);
 	ret->reftable_off = g.cluster_size;
 	ret->refblock_off = ret->reftable_off + (table << g.cluster_bits);
 	ret->refblocks = blocks;
 	ret->l1_off = ret->refblock_off + (blocks << g.cluster_bits);
-	ret->l2_off = ret->l1_off + (l1_clusters << g.cluster_bits);
+	ret->crypt_off = ret->l1_off + (l1_clusters << g.cluster_bits);
+	ret->l2_off = ret->crypt_off + (crypt_clusters << g.cluster_bits);
 	ret->l2_tables = l2;
 	ret->data_off = ret->l2_off + (l2 << g.cluster_bits);
 	ret->data_len = data << g.cluster_bits;
@@ -123,7 +125,7 @@ static int lay_out(struct qcow2_header *h, bool full, struct qcow2_layout *ret, 
 	h->reftable_clusters = (uint32_t)((at.refblock_off - at.reftable_off) >> h->cluster_bits);
 	h->nr_snapshots = 0;
 	h->snapshots_off = 0;
-	h->crypt = 0;
+	h->crypt_off = h->crypt_len > 0 ? at.crypt_off : 0;
 	if (h->compression != QCOW2_DEFLATE)
 		h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
 	return 0;

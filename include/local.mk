@@ -4,6 +4,7 @@ noinst_HEADERS = \
 	include/blktap/base.h \
 	include/blktap/blkif.h \
 	include/blktap/co.h \
+	include/blktap/crypt.h \
 	include/blktap/ctl.h \
 	include/blktap/err.h \
 	include/blktap/export.h \
@@ -14,6 +15,7 @@ noinst_HEADERS = \
 	include/blktap/keep.h \
 	include/blktap/lock.h \
 	include/blktap/log.h \
+	include/blktap/luks.h \
 	include/blktap/meta.h \
 	include/blktap/loop.h \
 	include/blktap/opts.h \

@@ -170,27 +170,34 @@ static bool crowded(const struct mend *m, const struct qcow2_named *t, uint64_t 
 	       (uint64_t)t->active + t->inactive == 1;
 }
 
-static int copy_cluster(struct mend *m, uint64_t from, uint64_t *ret_to)
+/* data: of the guest; as it is, unless it is encrypted by where it lies. */
+static int copy_cluster(struct mend *m, uint64_t from, bool data, uint64_t *ret_to)
 {
 	struct qcow2 *q = m->w->q;
+	bool crypt = data && q->h.crypt == QCOW2_CRYPT_LUKS;
 	uint8_t *buf = td_buf_alloc(q->g.cluster_size);
 	struct qcow2_run run = { 0 };
-	int r = buf ? td_image_pread(q->child, from, buf, q->g.cluster_size, 0) : -ENOMEM;
+	struct iovec v;
+	struct td_iov iov = td_iov_buf(&v, buf, q->g.cluster_size);
+	int r = !buf    ? -ENOMEM
+		: crypt ? qcow2_data_read(q, 0, from, &iov)
+			: td_image_preadv(q->child, from, &iov, 0);
 
 	if (r == 0)
 		r = qcow2_alloc(q, 1, &run);
 	if (r == 0)
-		r = td_image_pwrite(q->child, run.host_off, buf, q->g.cluster_size, 0);
+		r = crypt ? qcow2_data_write(q, 0, run.host_off, &iov)
+			  : td_image_pwritev(q->child, run.host_off, &iov, 0);
 	if (buf)
 		td_buf_free(buf, q->g.cluster_size);
 	*ret_to = run.host_off;
 	return r;
 }
 
-static int own_copy(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
+static int own_copy(struct mend *m, const struct qcow2_named *t, bool data, uint64_t *raw)
 {
 	uint64_t from = *raw & QCOW2_OFF_MASK, to;
-	int r = copy_cluster(m, from, &to);
+	int r = copy_cluster(m, from, data, &to);
 
 	if (r < 0)
 		return r;
@@ -254,7 +261,7 @@ static int mend_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 	else if (!(*raw & QCOW2_OFF_MASK))
 		*raw &= ~QCOW2_COPIED;
 	else if (m->how == QCOW2_MEND_ALL && crowded(m, t, *raw))
-		return own_copy(m, t, raw);
+		return own_copy(m, t, true, raw);
 	else
 		*raw = with_flag(m, t, *raw);
 	return 0;
@@ -275,7 +282,7 @@ static int mend_l1e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 	if (verdict != QCOW2_LOST) {
 		*raw &= ~L1_RESERVED;
 		if (m->how == QCOW2_MEND_ALL && crowded(m, t, *raw))
-			return own_copy(m, t, raw);
+			return own_copy(m, t, false, raw);
 		*raw = *raw & QCOW2_OFF_MASK ? with_flag(m, t, *raw) : 0;
 		return 0;
 	}

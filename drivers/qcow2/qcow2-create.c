@@ -14,6 +14,8 @@ struct wish {
 	struct qcow2_layout at;
 	const char *backing_file, *backing_fmt;
 	enum qcow2_prealloc prealloc;
+	struct td_luks_wish crypt; /* LUKS */
+	struct luks_header luks;
 };
 
 /* ---- options ---- */
@@ -95,6 +97,26 @@ static int read_preallocation(struct wish *w, struct td_err *ret_err)
 	return 0;
 }
 
+static int read_crypt(struct wish *w, struct td_err *ret_err)
+{
+	const char *v = td_opts_get(w->c->opts, "encrypt.format");
+	int r;
+
+	if (!v)
+		return 0;
+	(void)td_opts_get(w->c->opts, "encrypt.key-file"); /* measure does without */
+	if (strcmp(v, "aes") == 0) {
+		w->h.crypt = QCOW2_CRYPT_AES;
+		return 0;
+	}
+	if (strcmp(v, "luks") != 0)
+		return td_err_set(ret_err, -EINVAL, "encrypt.format=%s: it is luks (or aes, which is weak)",
+				  v);
+	w->h.crypt = QCOW2_CRYPT_LUKS;
+	r = td_luks_wished(w->c->opts, &w->crypt, ret_err);
+	return r < 0 ? r : td_luks_plan(&w->crypt, &w->luks, &w->h.crypt_len, ret_err);
+}
+
 static int read_options(struct wish *w, struct td_err *ret_err)
 {
 	bool lazy = false;
@@ -112,6 +134,12 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 		r = read_backing(w, ret_err);
 	if (r == 0)
 		r = read_preallocation(w, ret_err);
+	if (r == 0)
+		r = read_crypt(w, ret_err);
+	/* What was never written would be read as noise, and version 2 has no word for zeros. */
+	if (r == 0 && w->h.crypt && w->prealloc && w->h.version == 2)
+		r = td_err_set(ret_err, -EINVAL,
+			       "encryption and preallocation exclude each other in version 2");
 	if (lazy)
 		w->h.compatible |= QCOW2_COMPAT_LAZY;
 	return r;
@@ -136,11 +164,17 @@ static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {
 	size_t pos = w->h.version == 2 ? QCOW2_HEADER_V2 : w->h.header_len, len = w->g.cluster_size;
 	size_t name_len = w->backing_file ? strlen(w->backing_file) : 0;
+	uint8_t place[2 * sizeof(uint64_t)];
 	int r = 0;
 
 	if (w->backing_fmt)
 		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_BACKING_FORMAT, w->backing_fmt,
 				  (uint32_t)strlen(w->backing_fmt));
+	if (r == 0 && w->h.crypt_len > 0) {
+		td_put_be64(place, w->h.crypt_off);
+		td_put_be64(place + sizeof(uint64_t), w->h.crypt_len);
+		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_CRYPT, place, sizeof(place));
+	}
 	if (r == 0)
 		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_END, NULL, 0);
 	if (r == 0 && name_len > len - pos)
@@ -204,6 +238,36 @@ static int write_header(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	return r;
 }
 
+/* By encrypt.key-file, or else by the key-file of the specification, with which the image is going to be opened. */
+static int load_secret(const struct wish *w, struct td_secret **ret, struct td_err *ret_err)
+{
+	void (*notice)(const char *line) = w->c->env->notice;
+	int r = td_secret_load(w->c->opts, "encrypt.key-file", NULL, notice, ret, ret_err);
+
+	if (r == 0 && !*ret)
+		r = td_secret_load(w->c->spec_opts, "key-file", "key-fd", notice, ret, ret_err);
+	if (r == 0 && !*ret)
+		r = td_err_set(
+			ret_err, -EINVAL,
+			"encryption needs a pass phrase: name a file with it by encrypt.key-file=FILE");
+	return r;
+}
+
+/* Of AES nothing is kept but the method. */
+static int write_crypt(struct wish *w, struct td_err *ret_err)
+{
+	const struct td_luks_place at = { w->c->child, w->h.crypt_off, w->h.crypt_len };
+	struct td_secret *s = NULL;
+	int r = 0;
+
+	if (w->h.crypt)
+		r = load_secret(w, &s, ret_err);
+	if (r == 0 && w->h.crypt == QCOW2_CRYPT_LUKS)
+		r = td_luks_create(&at, &w->crypt, &w->luks, s, ret_err);
+	td_secret_free(s);
+	return r;
+}
+
 static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {
 	struct td_image *child = w->c->child;
@@ -220,8 +284,10 @@ static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 		r = write_refcounts(w, buf);
 	if (r == 0)
 		r = td_image_zero(child, w->at.l1_off, w->at.l2_off - w->at.l1_off, 0);
+	if (r == 0)
+		r = write_crypt(w, ret_err);
 	if (r == 0 && w->prealloc != QCOW2_PREALLOC_OFF)
-		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, buf);
+		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, w->h.crypt ? QCOW2_L2_ZERO : 0, buf);
 	if (r == 0)
 		r = td_image_flush(child);
 	if (r == 0)

@@ -159,6 +159,21 @@ int qcow2_corrupt(struct qcow2 *q)
 
 /* ---- reading it ---- */
 
+/* Where the encryption header is; what it cannot be is left out, and met when it is needed. */
+static void read_crypt(struct qcow2 *q, const struct qcow2_ext *e)
+{
+	uint64_t off, len;
+
+	if (q->h.crypt != QCOW2_CRYPT_LUKS || e->len != 2 * sizeof(uint64_t))
+		return;
+	off = td_get_be64(e->data);
+	len = td_get_be64(e->data + sizeof(uint64_t));
+	if (off == 0 || qcow2_in_cluster(q, off) || len == 0 || !td_in_range(off, len, q->child->size))
+		return;
+	q->h.crypt_off = off;
+	q->h.crypt_len = len;
+}
+
 /* The backing file's name and format, and the feature names for an error sentence. */
 static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct qcow2_ext *ret_names,
 			struct td_err *ret_err)
@@ -170,6 +185,8 @@ static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 	while ((r = qcow2_ext_next(&q->h, buf, len, &pos, &e, ret_err)) > 0) {
 		if (e.type == QCOW2_EXT_FEATURE_NAMES)
 			*ret_names = e;
+		if (e.type == QCOW2_EXT_CRYPT)
+			read_crypt(q, &e);
 		if (e.type == QCOW2_EXT_BACKING_FORMAT && q->h.backing_len > 0 && !q->im->backing_format) {
 			q->im->backing_format = strndup((const char *)e.data, e.len);
 			if (!q->im->backing_format)
@@ -189,14 +206,11 @@ static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 static int check_supported(struct qcow2 *q, const struct qcow2_ext *names, struct td_err *ret_err)
 {
 	bool corrupt = q->h.incompatible & QCOW2_INCOMPAT_CORRUPT, check = q->im->flags & TD_OPEN_CHECK;
-	struct qcow2_header h = q->h;
 	int r;
 
 	/* Its tables can be checked without its data. */
-	q->sealed = check && (h.crypt != 0 || (h.incompatible & QCOW2_INCOMPAT_DATA_FILE));
-	if (check)
-		h.crypt = 0;
-	r = qcow2_header_supported(&h, SUPPORTED | (check ? QCOW2_INCOMPAT_DATA_FILE : 0), names->data,
+	q->sealed = check && (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE);
+	r = qcow2_header_supported(&q->h, SUPPORTED | (check ? QCOW2_INCOMPAT_DATA_FILE : 0), names->data,
 				   names->len, ret_err);
 	if (r < 0)
 		return r;

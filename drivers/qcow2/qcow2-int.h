@@ -16,6 +16,7 @@
 #ifndef QCOW2_INT_H
 #define QCOW2_INT_H
 
+#include <blktap/crypt.h>
 #include <blktap/err.h>
 #include <blktap/image.h>
 #include <blktap/iov.h>
@@ -202,7 +203,11 @@ struct qcow2 {
 	bool autoclear_done, dirty_marked;
 	bool lazy;   /* refcounts need not be on disk before what they count */
 	bool l1_cut; /* for check: the file ends inside the L1 table */
-	bool sealed; /* for check: encrypted, or in another file; its data cannot be read */
+	bool sealed; /* for check: its data is in another file, and cannot be read */
+
+	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
+	bool has_luks;
+	struct luks_header luks;
 
 	struct qcow2_table l1, reftable;
 	struct qcow2_cache l2, refs;
@@ -445,6 +450,34 @@ TD_CHECK int qcow2_keeper_start(struct qcow2 *q);
 TD_CO void qcow2_keeper_wait(struct qcow2 *q); /* until it has done what it was asked */
 TD_CO void qcow2_keeper_end(struct qcow2 *q);  /* not started: nothing happens */
 
+/* ---- qcow2-crypt.c ---- */
+
+/* The header is read.  Without a key, where only facts and tables are wanted, the data stays closed. */
+TD_CO TD_CHECK int qcow2_crypt_open(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err);
+void qcow2_crypt_done(struct qcow2 *q);
+TD_CHECK int qcow2_crypt_facts(const struct qcow2 *q, struct td_opts *ret);
+
+TD_CO TD_CHECK int qcow2_data_read_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
+					 const struct td_iov *iov);
+TD_CO TD_CHECK int qcow2_data_write_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
+					  const struct td_iov *iov);
+
+/* The guest's bytes at host_off: all reads and writes of what is in clusters go through these two. */
+static inline int qcow2_data_read(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
+				  const struct td_iov *iov)
+{
+	return q->h.crypt ? qcow2_data_read_crypt(q, guest_off, host_off, iov)
+			  : td_image_preadv(q->child, host_off, iov, 0);
+}
+
+/* Encrypted: sectors at its ends that it does not cover are the caller's alone. */
+static inline int qcow2_data_write(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
+				   const struct td_iov *iov)
+{
+	return q->h.crypt ? qcow2_data_write_crypt(q, guest_off, host_off, iov)
+			  : td_image_pwritev(q->child, host_off, iov, 0);
+}
+
 /* ---- qcow2-read.c ---- */
 
 TD_CO TD_CHECK int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,
@@ -538,9 +571,13 @@ enum qcow2_prealloc {
 	QCOW2_PREALLOC_FULL,
 };
 
-/* The part of a full layout from L1 on.  The first entries of L1 only: it was zeroed.  buf: a cluster. */
+/*
+ * The part of a full layout from L1 on.  The first entries of L1 only: it was zeroed.  flags: of L2 entries.  buf: a
+ * cluster.
+ */
 TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
-				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint8_t *buf);
+				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint64_t flags,
+				     uint8_t *buf);
 
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c, qcow2-measure.c ---- */
 

@@ -265,6 +265,8 @@ int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
 		r = claim(q, "refcount table", q->h.reftable_off,
 			  (uint64_t)q->h.reftable_clusters * q->g.cluster_size, ret_err);
 	if (r == 0)
+		r = claim(q, "encryption header", q->h.crypt_off, q->h.crypt_len, ret_err);
+	if (r == 0)
 		r = claim(q, "snapshot table", q->h.snapshots_off, q->snap_table_len, ret_err);
 	if (r == 0)
 		r = claim_refcount_blocks(q, ret_err);

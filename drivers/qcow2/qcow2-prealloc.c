@@ -7,7 +7,8 @@
  *	falloc		and the file system has taken the space
  *	full		and zeros were written there
  *
- * All of it comes before the header (qcow2-create.c).
+ * All of it comes before the header (qcow2-create.c).  In an encrypted image the entries say ZERO as well, until the
+ * cluster is written: zeros that were not encrypted are no zeros.
  */
 #include "qcow2-int.h"
 
@@ -63,11 +64,11 @@ static int make_room(const struct td_create *c, const struct qcow2_layout *at, e
 }
 
 /*
- * nr entries that name one cluster after the other from `first` on, as a table, or several that adjoin, at off; zeros
- * after them to the end of the last cluster.
+ * nr entries with these flags that name one cluster after the other from `first` on, as a table, or several that
+ * adjoin, at off; zeros after them to the end of the last cluster.
  */
 static int write_entries(const struct td_create *c, const struct qcow2_geom *g, uint64_t off, uint64_t nr,
-			 uint64_t first, uint8_t *buf)
+			 uint64_t first, uint64_t flags, uint8_t *buf)
 {
 	uint64_t per = g->cluster_size / sizeof(uint64_t);
 	int r = 0;
@@ -76,18 +77,19 @@ static int write_entries(const struct td_create *c, const struct qcow2_geom *g, 
 		memset(buf, 0, g->cluster_size);
 		for (uint64_t n = 0; n < per && i + n < nr; n++)
 			td_put_be64(buf + n * sizeof(uint64_t),
-				    QCOW2_COPIED | (first + ((i + n) << g->cluster_bits)));
+				    QCOW2_COPIED | flags | (first + ((i + n) << g->cluster_bits)));
 		r = td_image_pwrite(c->child, off + i * sizeof(uint64_t), buf, g->cluster_size, 0);
 	}
 	return r;
 }
 
 int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g, const struct qcow2_layout *at,
-		      enum qcow2_prealloc how, uint8_t *buf)
+		      enum qcow2_prealloc how, uint64_t flags, uint8_t *buf)
 {
 	int r = make_room(c, at, how);
 
 	if (r == 0)
-		r = write_entries(c, g, at->l2_off, at->data_len >> g->cluster_bits, at->data_off, buf);
-	return r < 0 ? r : write_entries(c, g, at->l1_off, at->l2_tables, at->l2_off, buf);
+		r = write_entries(c, g, at->l2_off, at->data_len >> g->cluster_bits, at->data_off, flags,
+				  buf);
+	return r < 0 ? r : write_entries(c, g, at->l1_off, at->l2_tables, at->l2_off, 0, buf);
 }

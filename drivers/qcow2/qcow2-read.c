@@ -33,11 +33,11 @@ static int read_below(struct qcow2 *q, uint64_t guest_off, const struct td_iov *
  * The file may end inside its last cluster, and what is missing there are zeros.  A cluster that lies wholly behind the
  * end was cut off: its bytes are lost, and zeros would be a lie.  This read alone fails, no table is in doubt.
  */
-static int read_data(struct qcow2 *q, uint64_t host_off, const struct td_iov *iov)
+static int read_data(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, const struct td_iov *iov)
 {
 	if (qcow2_cluster_start(q, host_off + iov->len - 1) >= q->child->size)
 		return -EUCLEAN;
-	return td_image_preadv(q->child, host_off, iov, 0);
+	return qcow2_data_read(q, guest_off, host_off, iov);
 }
 
 int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
@@ -51,7 +51,7 @@ int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const struct qcow2_ex
 		td_iov_zero(iov);
 		return 0;
 	case QCOW2_DATA:
-		return read_data(q, e->host_off, iov);
+		return read_data(q, guest_off, e->host_off, iov);
 	case QCOW2_PACKED:
 		return qcow2_packed_read(q, guest_off, e, iov);
 	}
@@ -136,7 +136,7 @@ int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *i
 	if (r == 0 && e.len < iov->len)
 		r = read_parts(q, guest_off, iov);
 	else if (r == 0 && e.kind == QCOW2_DATA) /* straight on: this is most of what a disk does */
-		r = read_data(q, e.host_off, iov);
+		r = read_data(q, guest_off, e.host_off, iov);
 	else if (r == 0)
 		r = qcow2_read_extent(q, guest_off, &e, iov);
 	td_range_unlock(&q->ranges, &range);
@@ -161,7 +161,7 @@ int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint64_t len, struc
 		.kind = TD_EXTENT_DATA,
 		.allocated = e.kind != QCOW2_HOLE && e.kind != QCOW2_ZERO,
 		.packed = e.kind == QCOW2_PACKED,
-		.has_host = e.kind == QCOW2_DATA || e.kind == QCOW2_ZERO_ALLOC,
+		.has_host = (e.kind == QCOW2_DATA && q->h.crypt == 0) || e.kind == QCOW2_ZERO_ALLOC,
 		.host_off = e.host_off,
 		.len = e.len,
 	};

@@ -131,7 +131,7 @@ static int write_with_edges(const struct part *p, const struct edge *head, const
 	n += (unsigned)r;
 	n += edge_put(tail, v + n);
 	all.nr = n;
-	return td_image_pwritev(p->q->child, p->host_off - head->len, &all, 0);
+	return qcow2_data_write(p->q, p->guest_off - head->len, p->host_off - head->len, &all);
 }
 
 static int write_around(const struct part *p)
@@ -146,13 +146,13 @@ static int write_around(const struct part *p)
 	r = edge_load(q, &head);
 	if (r == 0)
 		r = edge_load(q, &tail);
-	/* A fresh cluster is zeros already. */
-	if (p->how == FRESH && p->run.fresh && head.zero)
+	/* A fresh cluster is zeros already; of an encrypted image they would be read as noise. */
+	if (p->how == FRESH && p->run.fresh && head.zero && q->h.crypt == 0)
 		head.len = 0;
-	if (p->how == FRESH && p->run.fresh && tail.zero)
+	if (p->how == FRESH && p->run.fresh && tail.zero && q->h.crypt == 0)
 		tail.len = 0;
 	if (r == 0 && head.len + tail.len == 0)
-		r = td_image_pwritev(q->child, p->host_off, &p->iov, 0);
+		r = qcow2_data_write(q, p->guest_off, p->host_off, &p->iov);
 	else if (r == 0)
 		r = write_with_edges(p, &head, &tail);
 	edge_done(&head);
@@ -168,7 +168,7 @@ static int write_part(void *arg)
 	int r;
 
 	if (p->how == IN_PLACE)
-		return td_image_pwritev(q->child, p->host_off, &p->iov, 0);
+		return qcow2_data_write(q, p->guest_off, p->host_off, &p->iov);
 	r = write_around(p);
 	if (r == 0)
 		r = qcow2_l2_link(q, p->guest_off - in, td_div_up(in + p->iov.len, q->g.cluster_size),
@@ -324,6 +324,12 @@ static int write_runs(struct qcow2 *q, uint64_t guest_off, const struct td_iov *
 	return r;
 }
 
+/* An encrypted sector is written as a whole: a part of one is read before, with nobody else at it. */
+static bool may_share(const struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov)
+{
+	return q->h.crypt == 0 || (guest_off | iov->len) % TD_CRYPT_SECTOR == 0;
+}
+
 static int write_exclusive(struct qcow2 *q, uint64_t guest_off, const struct td_iov *iov, uint64_t *done)
 {
 	uint64_t start = qcow2_cluster_start(q, guest_off + *done);
@@ -335,7 +341,7 @@ static int write_exclusive(struct qcow2 *q, uint64_t guest_off, const struct td_
 	td_range_lock(&q->ranges, &range, start, end - start, TD_RANGE_EXCLUSIVE);
 	r = qcow2_map(q, guest_off + *done, iov->len - *done, &e);
 	/* Somebody made it ours while we waited: then all who wait for this cluster can write at the same time. */
-	if (r == 0 && !in_place(&e))
+	if (r == 0 && !(in_place(&e) && may_share(q, guest_off, iov)))
 		r = write_runs(q, guest_off, iov, done);
 	td_range_unlock(&q->ranges, &range);
 	return r;
@@ -347,7 +353,7 @@ static int write_all(struct qcow2 *q, uint64_t guest_off, const struct td_iov *i
 	int r = 0;
 
 	while (r == 0 && done < iov->len) {
-		if (qcow2_map_in_place_hint(q, guest_off + done))
+		if (may_share(q, guest_off, iov) && qcow2_map_in_place_hint(q, guest_off + done))
 			r = write_shared(q, guest_off, iov, &done);
 		if (r == 0 && done < iov->len)
 			r = write_exclusive(q, guest_off, iov, &done);

@@ -181,6 +181,7 @@ static void state_init(struct qcow2 *q, struct td_image *im)
 
 static void state_done(struct qcow2 *q)
 {
+	qcow2_crypt_done(q);
 	qcow2_packed_done(q);
 	qcow2_pack_done(q);
 	qcow2_cache_done(&q->l2);
@@ -201,6 +202,8 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 {
 	int r = qcow2_header_load(q, ret_err);
 
+	if (r == 0)
+		r = qcow2_crypt_open(q, opts, ret_err);
 	if (r == 0)
 		r = caches_init(q, opts, ret_err);
 	if (r == 0)
@@ -295,8 +298,11 @@ static int qcow2_close(struct td_image *im)
 
 static int qcow2_write(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
 {
-	return flags & TD_COMPRESS ? qcow2_pack_pwritev(im, guest_off, iov, flags)
-				   : qcow2_pwritev(im, guest_off, iov, flags);
+	const struct qcow2 *q = im->state;
+
+	if (!(flags & TD_COMPRESS))
+		return qcow2_pwritev(im, guest_off, iov, flags);
+	return q->h.crypt ? -ENOTSUP : qcow2_pack_pwritev(im, guest_off, iov, flags);
 }
 
 static int qcow2_flush(struct td_image *im)
@@ -336,7 +342,7 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 	snprintf(snaps, sizeof(snaps), "%" PRIu32, h->nr_snapshots);
 	for (unsigned i = 0; r == 0 && i < nr; i++)
 		r = td_opts_add(ret, facts[i].name, facts[i].value, NULL);
-	return r;
+	return r < 0 ? r : qcow2_crypt_facts(q, ret);
 }
 
 struct cache_names {

@@ -78,7 +78,7 @@ struct td_extent {
 	enum td_extent_kind kind;
 	bool allocated;    /* ZERO: space is kept for it.  DATA: always true */
 	bool packed;       /* DATA: it is kept compressed */
-	bool has_host;     /* host_off is known */
+	bool has_host;     /* host_off is known, and what is there are the bytes as they are */
 	uint64_t host_off; /* where in the file of the layer that holds it */
 	uint64_t len;      /* bytes from the asked offset on; 1..asked */
 
@@ -160,6 +160,7 @@ struct td_create {
 	bool force;           /* leaf and parts: overwrite what is there */
 	const char *called;   /* format: the path that it gets once it is whole; parts are named after it */
 	struct td_made *made; /* for td_image_create_part */
+	struct td_opts *spec_opts; /* those of the specification, as for open */
 	const struct td_progress *progress; /* while zeros are written; may be NULL */
 };
 

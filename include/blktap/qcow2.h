@@ -53,6 +53,10 @@
 
 enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
 
+/* qcow2_header.crypt; 0: not encrypted. */
+#define QCOW2_CRYPT_AES  1u
+#define QCOW2_CRYPT_LUKS 2u
+
 /* The fixed part of the header; v2 images get the v3 fields' defaults. */
 struct qcow2_header {
 	uint32_t version;
@@ -71,6 +75,8 @@ struct qcow2_header {
 	uint32_t refcount_order;
 	uint32_t header_len;
 	enum qcow2_compression compression;
+	uint64_t crypt_off,
+		crypt_len; /* the encryption header, which an extension names; bytes; 0: there is none */
 };
 
 /* What follows from the header alone. */
@@ -120,7 +126,7 @@ size_t qcow2_header_encode(const struct qcow2_header *h, void *buf, size_t len);
 /*
  * Refuse what we cannot handle, by name: incompatible bits outside `supported` (our names for the bits we
  * know, else those of the feature name table in names/names_len, if there is one; what is not printable
- * becomes '?'), encryption, a compression type not built in.
+ * becomes '?'), a compression type not built in.
  */
 TD_CHECK int qcow2_header_supported(const struct qcow2_header *h, uint64_t supported, const void *names,
 				    size_t names_len, struct td_err *ret_err);
@@ -274,6 +280,7 @@ TD_CHECK int64_t qcow2_deflate(enum qcow2_compression c, const void *in, size_t 
 struct qcow2_layout {
 	uint64_t reftable_off, refblock_off, l1_off;
 	uint64_t refblocks;          /* from refblock_off on; small clusters with a large L1 need several */
+	uint64_t crypt_off;          /* h->crypt_off, or where it would be */
 	uint64_t l2_off, l2_tables;  /* full: all L2 tables, one behind the other */
 	uint64_t data_off, data_len; /* full: all guest clusters, in order */
 	uint64_t end;                /* bytes of the file at first; every cluster below has refcount 1 */
@@ -281,9 +288,9 @@ struct qcow2_layout {
 
 /*
  * Fill h for a new image: size (rounded up to 512 by the caller), version, cluster_bits, refcount_order,
- * compression and feature bits are set; everything else follows (the backing name is the caller's).  The
- * incompatible bit for the compression type is set here.  Layout: header | refcount table | refcount blocks |
- * L1; and, in a full one, | L2 tables | guest clusters.
+ * compression, feature bits, crypt and crypt_len are set; everything else follows (the backing name is the caller's).
+ * The incompatible bit for the compression type is set here.  Layout: header | refcount table | refcount blocks |
+ * L1 | encryption header; and, in a full one, | L2 tables | guest clusters.
  *
  * -EFBIG: too large for the L1 limit, with a sentence that names the cluster size that would do; or, full, for the
  * refcount table's.  -EINVAL: a value out of its range, or one that version 2 does not have.

@@ -31,8 +31,8 @@ room_of_header()
 	base) echo all ;;
 	background | co | err | hist | iov | lock | log | loop | opts | pool) echo rt ;;
 	io) echo io ;;
-	blkif | crypt | luks | qcow2 | qcow | vdi | vhd | vhdx | vmdk) echo formats ;;
-	grains | image | keep | meta | policy | spec) echo drivers ;;
+	blkif | luks | qcow2 | qcow | vdi | vhd | vhdx | vmdk) echo formats ;;
+	crypt | grains | image | keep | meta | policy | spec) echo drivers ;;
 	ctl | export | stats | usock | vbd) echo blktap ;;
 	ringwire) echo all ;; # numbers on a wire between two programs
 	xs) echo xen ;;

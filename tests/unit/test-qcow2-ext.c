@@ -171,18 +171,6 @@ static void a_long_list_of_features_is_cut_between_names(void **state)
 	assert_memory_equal(e.msg + strlen(e.msg) - 9, "entry 0", 7);
 }
 
-static void encryption_is_refused_by_its_name(void **state)
-{
-	struct qcow2_header h = plain;
-	struct td_err e;
-
-	(void)state;
-	h.crypt = 1;
-	assert_refused(qcow2_header_supported(&h, 31, NULL, 0, &e), -ENOTSUP, &e, "AES");
-	h.crypt = 2;
-	assert_refused(qcow2_header_supported(&h, 31, NULL, 0, &e), -ENOTSUP, &e, "LUKS");
-}
-
 static void zstd_is_taken_where_it_is_built_in(void **state)
 {
 	struct qcow2_header h = plain;
@@ -212,7 +200,6 @@ int main(void)
 		     unknown_features_are_refused_by_the_images_names),
 		SAYS("a long list of features is cut between two names",
 		     a_long_list_of_features_is_cut_between_names),
-		SAYS("encryption is refused by its name", encryption_is_refused_by_its_name),
 		SAYS("zstd is taken where it is built in", zstd_is_taken_where_it_is_built_in),
 	};
 

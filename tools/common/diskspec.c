@@ -24,27 +24,52 @@ const char *diskspec_path(const char *text)
 	return NULL;
 }
 
-int diskspec_absolute(const char *text, char **ret_text, struct td_err *ret_err)
+/* *path is replaced by one that begins at the root; what is none yet stays as it is. */
+static int from_root(char **path, bool *changed, struct td_err *ret_err)
 {
 	td_cleanup(free) char *cwd = NULL;
+	char *s;
+
+	if ((*path)[0] == '/' || (*path)[0] == '\0')
+		return 0;
+	cwd = getcwd(NULL, 0);
+	if (!cwd)
+		return td_err_set(ret_err, -errno, "the working directory: %s", strerror(errno));
+	if (asprintf(&s, "%s/%s", cwd, *path) < 0)
+		return -ENOMEM;
+	free(*path);
+	*path = s;
+	*changed = true;
+	return 0;
+}
+
+static int spec_from_root(struct td_spec *spec, bool *changed, struct td_err *ret_err)
+{
+	int r = from_root(&spec->path, changed, ret_err);
+
+	for (unsigned i = 0; i < spec->nr; i++) {
+		struct td_opts *o = &spec->node[i].opts;
+
+		for (unsigned k = 0; r == 0 && k < o->nr; k++)
+			if (strcmp(o->opt[k].name, "key-file") == 0)
+				r = from_root(&o->opt[k].value, changed, ret_err);
+	}
+	return r;
+}
+
+int diskspec_absolute(const char *text, char **ret_text, struct td_err *ret_err)
+{
 	struct td_spec *spec;
-	size_t stack_len;
+	bool changed = false;
 	char *s = NULL;
 	int r;
 
 	r = td_spec_parse(text, &spec, ret_err);
 	if (r < 0)
 		return r;
-	stack_len = strlen(spec->text) - strlen(spec->path); /* the path is the end of the text */
-	if (spec->path[0] == '/' || spec->path[0] == '\0') {
-		s = strdup(spec->text);
-	} else {
-		cwd = getcwd(NULL, 0);
-		if (!cwd)
-			r = td_err_set(ret_err, -errno, "the working directory: %s", strerror(errno));
-		else if (asprintf(&s, "%.*s%s/%s", (int)stack_len, spec->text, cwd, spec->path) < 0)
-			s = NULL;
-	}
+	r = spec_from_root(spec, &changed, ret_err);
+	if (r == 0)
+		s = changed ? td_spec_format(spec) : strdup(spec->text);
 	td_spec_free(spec);
 	if (r < 0)
 		return r;

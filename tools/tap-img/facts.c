@@ -41,6 +41,7 @@ static const char *general_name(const char *name)
 	static const char *const names[][2] = {
 		{ "cluster-size", "cluster-size" },
 		{ "dirty", "dirty-flag" },
+		{ "encrypted", "encrypted" },
 		{ "snapshots", "snapshot-count" },
 	};
 
@@ -50,12 +51,32 @@ static const char *general_name(const char *name)
 	return NULL;
 }
 
+/* "encrypt.format" is "format" in an object "encrypt". */
+static json_t *group_of(json_t *data, const char **name)
+{
+	const char *dot = strchr(*name, '.');
+	char group[32];
+	json_t *o;
+
+	if (!dot || dot - *name >= (ptrdiff_t)sizeof(group))
+		return data;
+	(void)snprintf(group, sizeof(group), "%.*s", (int)(dot - *name), *name);
+	*name = dot + 1;
+	o = json_object_get(data, group);
+	if (!o)
+		(void)json_object_set_new(data, group, json_object());
+	return json_object_get(data, group);
+}
+
 static int add_fact(json_t *facts, json_t *data, const struct td_opt *o)
 {
-	const char *general = general_name(o->name);
+	const char *general = general_name(o->name), *name = o->name;
+	json_t *to;
 
-	return general ? set(facts, general, value_of_text(o->name, o->value))
-		       : set(data, o->name, value_of_text(o->name, o->value));
+	if (general)
+		return set(facts, general, value_of_text(o->name, o->value));
+	to = group_of(data, &name);
+	return to ? set(to, name, value_of_text(name, o->value)) : -ENOMEM;
 }
 
 /* Of formats: what a leaf says of itself is how it was opened now, not what the image is. */
@@ -203,12 +224,16 @@ static void print_backing(const json_t *facts)
 	print_text(facts, "backing file format", "backing-filename-format");
 }
 
-static void print_specific(const char *name, const json_t *value)
+static void print_specific(const char *name, json_t *value, int indent)
 {
-	printf("    ");
+	printf("%*s", indent, "");
 	for (const char *p = name; *p; p++)
 		putchar(*p == '-' ? ' ' : *p);
-	if (json_is_string(value))
+	if (json_is_object(value)) {
+		printf(":\n");
+		for (void *it = json_object_iter(value); it; it = json_object_iter_next(value, it))
+			print_specific(json_object_iter_key(it), json_object_iter_value(it), indent + 4);
+	} else if (json_is_string(value))
 		printf(": %s\n", json_string_value(value));
 	else if (json_is_integer(value))
 		printf(": %lld\n", (long long)json_integer_value(value));
@@ -227,6 +252,8 @@ void facts_print(const json_t *facts)
 	print_bytes(facts, "disk size", "actual-size", false);
 	if (cluster)
 		printf("cluster_size: %lld\n", (long long)json_integer_value(cluster));
+	if (json_is_true(json_object_get(facts, "encrypted")))
+		printf("encrypted: yes\n");
 	if (json_is_true(json_object_get(facts, "dirty-flag")))
 		printf("cleanly shut down: no\n");
 	print_backing(facts);
@@ -236,5 +263,5 @@ void facts_print(const json_t *facts)
 	if (data)
 		printf("Format specific information:\n");
 	for (void *it = json_object_iter(data); it; it = json_object_iter_next(data, it))
-		print_specific(json_object_iter_key(it), json_object_iter_value(it));
+		print_specific(json_object_iter_key(it), json_object_iter_value(it), 4);
 }
