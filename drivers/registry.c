@@ -11,12 +11,23 @@ static const struct td_driver *const drivers[] = {
 	&td_qcow2,
 	&td_ram,
 	&td_throttle,
+	&td_vhd,
+};
+
+/* Other programs' names for them. */
+static const struct {
+	const char *name;
+	const struct td_driver *drv;
+} synonyms[] = {
+	{ "raw", &td_aio },
+	{ "vpc", &td_vhd }, /* qemu-img */
 };
 
 const struct td_driver *td_driver_find(const char *name)
 {
-	if (strcmp(name, "raw") == 0)
-		return &td_aio;
+	for (unsigned i = 0; i < TD_NELEMS(synonyms); i++)
+		if (strcmp(synonyms[i].name, name) == 0)
+			return synonyms[i].drv;
 	for (unsigned i = 0; i < TD_NELEMS(drivers); i++)
 		if (strcmp(drivers[i]->name, name) == 0)
 			return drivers[i];

@@ -10,6 +10,10 @@ formats_libformats_a_SOURCES = \
 	formats/qcow2-layout.c \
 	formats/qcow2-refcount.c \
 	formats/qcow2-snapshot.c \
-	formats/qcow2-tables.c
+	formats/qcow2-tables.c \
+	formats/vhd-footer.c \
+	formats/vhd-header.c \
+	formats/vhd-names.c \
+	formats/vhd-tables.c
 formats_libformats_a_CFLAGS = $(AM_CFLAGS) -Wconversion
 EXTRA_DIST += formats/README.md

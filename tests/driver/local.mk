@@ -56,6 +56,12 @@ tests_driver_test_meta_SOURCES = tests/driver/test-meta.c tests/driver/kept.c te
 tests_driver_test_meta_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_meta_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-vhd-loops
+tests_driver_test_vhd_loops_SOURCES = tests/driver/test-vhd-loops.c tests/driver/vhd-fsck.c tests/driver/vhd-fsck.h \
+	tests/driver/kept.c tests/driver/kept.h
+tests_driver_test_vhd_loops_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vhd_loops_LDADD = $(DRIVER_TEST_LIBS)
+
 QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h tests/driver/qcow2-run.c \
 	tests/driver/qcow2-run.h
 

@@ -11,6 +11,10 @@ UNIT_TESTS = \
 	tests/unit/test-qcow2-snapshot \
 	tests/unit/test-qcow2-tables \
 	tests/unit/test-qcow2-interop \
+	tests/unit/test-vhd-footer \
+	tests/unit/test-vhd-header \
+	tests/unit/test-vhd-names \
+	tests/unit/test-vhd-tables \
 	tests/unit/test-vdev \
 	tests/unit/test-attach-ring
 
@@ -55,6 +59,18 @@ tests_unit_test_qcow2_tables_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_interop_SOURCES = tests/unit/test-qcow2-interop.c tests/unit/unit.h
 tests_unit_test_qcow2_interop_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_interop_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhd_footer_SOURCES = tests/unit/test-vhd-footer.c tests/unit/unit.h tests/unit/vhd-make.h
+tests_unit_test_vhd_footer_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhd_footer_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhd_header_SOURCES = tests/unit/test-vhd-header.c tests/unit/unit.h tests/unit/vhd-make.h
+tests_unit_test_vhd_header_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhd_header_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhd_names_SOURCES = tests/unit/test-vhd-names.c tests/unit/unit.h
+tests_unit_test_vhd_names_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhd_names_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhd_tables_SOURCES = tests/unit/test-vhd-tables.c tests/unit/unit.h
+tests_unit_test_vhd_tables_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhd_tables_LDADD = $(UNIT_LIBS)
 tests_unit_test_vdev_SOURCES = tests/unit/test-vdev.c tests/unit/unit.h
 tests_unit_test_vdev_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vdev_LDADD = xen/libxs.a $(CMOCKA_LIBS)
