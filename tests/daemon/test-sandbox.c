@@ -63,7 +63,7 @@ static int try_as(const struct daemon_options *o, int (*fn)(void))
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(60);
+		alarm(600);
 		if (become_tapdisk(o) < 0)
 			fprintf(stderr, "the daemon: %s\n", tapdisk.err.msg);
 		else

@@ -255,7 +255,7 @@ static void we_are_refused_what_qemu_nbd_serves(void **state)
 		execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", socket, path, NULL);
 		_exit(127);
 	}
-	for (unsigned i = 0; i < 500 && access(socket, F_OK) < 0; i++)
+	for (unsigned i = 0; i < 10000 && access(socket, F_OK) < 0; i++)
 		nanosleep(&tick, NULL);
 	assert_int_equal(try_open(0, "raw"), -EBUSY);
 	assert_int_equal(try_open(TD_OPEN_RDONLY, "raw"), -EBUSY);

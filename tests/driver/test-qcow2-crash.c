@@ -69,8 +69,8 @@ static void crash_each(struct run *run)
 	run->resizes = run->seed % 2;
 	for (uint64_t n = 1 + run->seed % stride; crash_point(run, n, per_kind, &images); n += stride)
 		points++;
-	printf("# %s: seed %llu: %u power cuts, %u images\n", run->v->name, (unsigned long long)run->seed, points,
-	       images);
+	printf("# %s: seed %llu: %u power cuts, %u images\n", run->v->name, (unsigned long long)run->seed,
+	       points, images);
 }
 
 static void a_crash_at_any_operation_leaks_at_most(void **state)

@@ -84,7 +84,7 @@ detach_ms=$((($(date +%s%N) - start) / 1000000 + 2))
 cut=0
 for i in $(seq "$kills"); do
 	kill_within $((RANDOM % attach_ms)) block-attach 0 "aio:$T/disk" "$VDEV" && cut=$((cut + 1))
-	block-detach --timeout 20 0 "$VDEV" 2>"$T/err" || fail "detach after a killed attach ($i): $(cat "$T/err")"
+	block-detach --timeout 200 0 "$VDEV" 2>"$T/err" || fail "detach after a killed attach ($i): $(cat "$T/err")"
 	nothing_left
 done
 say "$cut of $kills attaches cut off within $attach_ms ms"
@@ -93,7 +93,7 @@ cut=0
 for i in $(seq "$kills"); do
 	block-attach 0 "aio:$T/disk" "$VDEV" >/dev/null || fail "attach ($i)"
 	kill_within $((RANDOM % detach_ms)) block-detach 0 "$VDEV" && cut=$((cut + 1))
-	block-detach --timeout 20 0 "$VDEV" 2>"$T/err" || fail "detach after a killed detach ($i): $(cat "$T/err")"
+	block-detach --timeout 200 0 "$VDEV" 2>"$T/err" || fail "detach after a killed detach ($i): $(cat "$T/err")"
 	nothing_left
 done
 say "$cut of $kills detaches cut off within $detach_ms ms"

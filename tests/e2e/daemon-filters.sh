@@ -47,7 +47,9 @@ got = stats("throttle")
 check(f"the limits are told: {got}", (got["iops"], got["bps-read"], got["burst-ms"]) == (50, 4 << 20, 10))
 begin = time.monotonic()
 for i in range(30):
-    check("a write", n.write(i * 4096, bytes([i]) * 4096) == 0)
+    n.send(WRITE, i * 4096, 4096, 0, bytes([i]) * 4096)
+for i in range(30):
+    check("a write", n.reply()[1] == 0)
 took = time.monotonic() - begin
 check(f"30 writes at 50 a second took {took}", took >= 0.55)
 check("and waited", stats("throttle")["delayed"] >= 20)
@@ -67,7 +69,7 @@ for i in range(100):
     n.send(READ, i * 4096, 4096)
 begin = time.monotonic()
 done("pause")
-check("a pause drains at once", time.monotonic() - begin < 20)
+check("a pause drains at once", time.monotonic() - begin < 80)
 for i in range(100):
     check("answered", n.reply()[1] == 0)
 done("unpause")

@@ -89,7 +89,7 @@ sys.path.insert(0, "$srcdir/tests/e2e")
 from nbdlib import *
 c = Conn(sys.argv[1]).start()
 c.send(WRITE, 8192, 4096, 0, b"S" * 4096)
-time.sleep(.1)
+wait_until("the write is taken", lambda: taken(sys.argv[2]) > 0)
 for i in range(3):
     os.kill(int(sys.argv[2]), signal.SIGTERM)
     time.sleep(.02)
@@ -108,8 +108,8 @@ sys.path.insert(0, "$srcdir/tests/e2e")
 from nbdlib import *
 c = Conn(sys.argv[1]).start()
 c.send(READ, 0, 4096)
-time.sleep(.1)
-check("it ends while paused", terminate(int(sys.argv[2]), 5) < 2)
+wait_until("the read waits", lambda: taken(sys.argv[2]) > 0)
+check("it ends while paused", terminate(int(sys.argv[2]), 200) < 100)
 check("the waiting request is refused", c.reply()[1] == ESHUTDOWN)
 PY
 wait "$TAPDISK_PID" || fail "exit $?"

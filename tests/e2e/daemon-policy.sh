@@ -48,7 +48,7 @@ write_nbd()
 import sys
 sys.path.insert(0, sys.argv[1])
 from nbdlib import *
-n = Conn(sys.argv[2], timeout=60).start()
+n = Conn(sys.argv[2], timeout=300).start()
 data = open(sys.argv[3], "rb").read()
 step, flying = 65536, 0
 for off in range(0, len(data), step):
@@ -185,7 +185,7 @@ python3 - "$NBD" "$T/s" <<'PY'
 import sys
 sys.path.insert(0, sys.argv[1])
 from nbdlib import *
-n = Conn(sys.argv[2], timeout=60).start()
+n = Conn(sys.argv[2], timeout=300).start()
 check("answered late, and well", n.write(0, b"a" * 4096) == 0)
 PY
 told timeout 1 || fail "$(cat "$T/events")"
@@ -198,7 +198,7 @@ python3 - "$NBD" "$T/s" <<'PY'
 import sys
 sys.path.insert(0, sys.argv[1])
 from nbdlib import *
-n = Conn(sys.argv[2], timeout=60).start()
+n = Conn(sys.argv[2], timeout=300).start()
 check("waited in vain", n.write(0, b"a" * 4096) == EIO)
 PY
 stat_is given_up 1 || fail "given_up: $(stat_of given_up)"

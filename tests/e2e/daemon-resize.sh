@@ -28,7 +28,7 @@ class Control:
     def __init__(self, buf=0):
         self.s = socket.socket(socket.AF_UNIX)
         self.s.connect(f"{os.environ['BLKTAP_RUN_DIR']}/ctl{pid}")
-        self.s.settimeout(20)
+        self.s.settimeout(200)
         self.f = self.s.makefile("rb")
 
     def send(self, cmd, **fields):

@@ -12,7 +12,7 @@ import copy, json, os, socket, sys
 run, pid, t = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 s = socket.socket(socket.AF_UNIX)
 s.connect(f"{run}/ctl{pid}")
-s.settimeout(20)
+s.settimeout(200)
 f = s.makefile("rb")
 
 

@@ -150,7 +150,7 @@ stop_tapdisk
 # ---- SIGTERM while somebody writes: what was acknowledged is there, exit 0 ----
 
 start_tapdisk --fuse "$T/view" "aio:$T/disk"
-python3 - "$T/view" >"$T/acknowledged" <<'PY' &
+python3 - "$T/view" "$T/acknowledged" "$T/begun" <<'PY' &
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
 n = 0
@@ -158,11 +158,14 @@ try:
     while True:
         os.pwrite(fd, b"%-4096d" % n, n % 1024 * 4096)
         n += 1
+        if n == 100:
+            open(sys.argv[3], "w").close()
 except OSError:
-    print(n)
+    with open(sys.argv[2], "w") as f:
+        print(n, file=f)
 PY
 writer=$!
-sleep 0.5
+wait_for 20 test -e "$T/begun"
 stop_tapdisk
 is_mounted "$T/view" && fail "still mounted after SIGTERM"
 wait "$writer"

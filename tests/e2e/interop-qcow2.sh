@@ -221,7 +221,7 @@ clean_and_equal s.qcow2 "a snapshot deleted after our writes"
 # ---- what we cannot read is refused by name ----
 refused() # refused PATTERN IMAGE
 {
-	expect_fail "$1" timeout 20 "$BLKTAP_TAPDISK" -f --nbd "unix:$T/r" "qcow2:$T/$2"
+	expect_fail "$1" timeout 200 "$BLKTAP_TAPDISK" -f --nbd "unix:$T/r" "qcow2:$T/$2"
 }
 qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128K e.qcow2 1M
 refused 'e.qcow2.*([Ee]xtended L2|subcluster)' e.qcow2

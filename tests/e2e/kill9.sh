@@ -134,7 +134,7 @@ holds()
 	stop_tapdisk
 }
 
-refuses() { expect_fail "$1" timeout 20 tapdisk -f --nbd "unix:$T/s" "${@:2}"; }
+refuses() { expect_fail "$1" timeout 200 tapdisk -f --nbd "unix:$T/s" "${@:2}"; }
 
 say "-- two images, and who only reads"
 leave "$T/one.qcow2" 1

@@ -9,7 +9,7 @@ import time
 from nbdlib import *
 
 sock, pid = sys.argv[1], sys.argv[2]
-seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+seed = int(os.environ.get("TEST_SEED", random.randrange(1 << 32)))
 rnd = random.Random(seed)
 print(f"hostile: seed {seed}")
 
@@ -102,7 +102,7 @@ def leaves_in_flight():
 
 def garbage():
     for _ in range(60):
-        c = Conn(sock, hello=False, timeout=2)
+        c = Conn(sock, hello=False)
         c.get(18)
         data = rnd.randbytes(rnd.randrange(1, 3000))
         if rnd.random() < .7:
@@ -144,7 +144,7 @@ def never_reads():
     c = Conn(sock).start()
     for i in range(50):
         check("small requests pass", c.read(i * 4096, 4096)[0] == 0)
-    check("and are not held up", time.monotonic() - start < 3)
+    check("and are not held up", time.monotonic() - start < 8)  # of the 10 s that a hoarder has
     check("a large one has to wait until the hoarders are dropped, no longer", len(c.read(0, MAX)[1]) == MAX)
     for h in hoarders:
         h.close()
@@ -170,7 +170,7 @@ def too_many():
     except TimeoutError:
         pass
     conns.pop().close()
-    late.s.settimeout(10)
+    late.s.settimeout(200)
     late.hello()
     check("then it is served", late.start().read(0, 512)[0] == 0)
     for c in conns:
@@ -184,7 +184,7 @@ fds = descriptors()
 for t in tests:
     t()
     honest(t.__name__)
-for _ in range(100):
+for _ in range(4000):
     if descriptors() <= fds + 1:
         break
     time.sleep(.05)

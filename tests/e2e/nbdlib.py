@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A plain NBD client for tests: every field can be wrong on purpose.  Not a good client."""
+import json
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ class Gone(Exception):
 
 
 class Conn:
-    def __init__(self, address, hello=True, timeout=20):
+    def __init__(self, address, hello=True, timeout=200):
         if isinstance(address, tuple):
             self.s = socket.create_connection(address, timeout)
         else:
@@ -179,6 +180,30 @@ def hangs_up(what, fn):
     except Gone:
         return
     check(what, False)
+
+
+def wait_until(what, fn):
+    """fn has to become true, on however slow a machine."""
+    end = time.monotonic() + 200
+    while not fn():
+        check(f"{what} in time", time.monotonic() < end)
+        time.sleep(.01)
+
+
+def stats(pid):
+    """What the daemon of that number has counted."""
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(200)
+    s.connect(f"{os.environ['BLKTAP_RUN_DIR']}/ctl{pid}")
+    s.sendall(b'{"cmd":"stats"}\n')
+    with s.makefile("rb") as f:
+        return json.loads(f.readline())
+
+
+def taken(pid):
+    """How many requests it has taken from its clients so far, answered or not."""
+    v = stats(pid)["vbd"]
+    return v["in_flight"] + v["waiting"] + sum(v[op]["requests"] for op in ("read", "write", "flush", "trim", "zero"))
 
 
 def terminate(pid, limit):

@@ -19,7 +19,7 @@ def fds():
 
 
 def settle(want, what):
-    for _ in range(1000):
+    for _ in range(6000):
         if fds() <= want and "blktap-client" not in open(f"/proc/{pid}/maps").read():
             return
         time.sleep(0.02)
@@ -125,7 +125,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
 for i in range(1000):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    s.settimeout(20)
+    s.settimeout(200)
     s.connect(path)
     half.append(s)
     if i % 100 == 50:

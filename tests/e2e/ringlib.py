@@ -35,7 +35,7 @@ def memfd(size, seal=True, flags=0):
 class Client:
     """One queue, x86_64 layout; page 0.. the ring, then the buffers."""
 
-    def __init__(self, path, timeout=20):
+    def __init__(self, path, timeout=200):
         self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.s.settimeout(timeout)
         self.s.connect(path)
@@ -114,7 +114,7 @@ class Client:
         struct.pack_into("<I", self.mem, 0, (self.prod if prod is None else prod) & 0xFFFFFFFF)
         os.write(self.kick, struct.pack("<Q", 1))
 
-    def answers(self, want=1, timeout=10):
+    def answers(self, want=1, timeout=200):
         """[(id, status)]"""
         out, end = [], time.monotonic() + timeout
         ep = select.epoll.fromfd(self.call)

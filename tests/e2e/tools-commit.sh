@@ -153,10 +153,10 @@ fi
 # ---- what is broken: an error, soon ----
 chain
 truncate -s 200000 mid.qcow2
-expect_fail . timeout 5 tap-img commit qcow2:top.qcow2
+expect_fail . timeout 100 tap-img commit qcow2:top.qcow2
 chain
 printf '\377\377\377\377' | dd of=top.qcow2 bs=1 seek=40 conv=notrunc status=none # L1's offset
-expect_fail . timeout 5 tap-img commit qcow2:top.qcow2
+expect_fail . timeout 100 tap-img commit qcow2:top.qcow2
 
 # ---- killed, and run again ----
 mkdir master

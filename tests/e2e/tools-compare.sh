@@ -84,7 +84,7 @@ tap-img compare "raw:$T/other.raw" "fault(read-every=1,from=2M,to=3M)/raw:$T/dis
 [ "$code-$(cat err)" = 1- ] || fail "a difference before an error: exit $code: $(cat out err)"
 head -c $(($(stat -c %s s-64k.qcow2) / 2)) s-64k.qcow2 >cut.qcow2
 code=0
-timeout 5 tap-img compare -f raw -F qcow2 disk.raw cut.qcow2 >out 2>err || code=$?
+timeout 100 tap-img compare -f raw -F qcow2 disk.raw cut.qcow2 >out 2>err || code=$?
 [ "$code" = 4 ] || fail "half an image: exit $code: $(cat out err)"
 expect_fail 'a backing file' tap-img compare disk.raw s-chain.qcow2
 

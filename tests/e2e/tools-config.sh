@@ -107,7 +107,7 @@ good.cfg:6: error: xvdd: qcow2:/srv/d.qcow2, served by nobody
 END
 
 echo '4711 vbd3 vbd qdisk' >root/run/blktap-control/tapback
-flock -x root/run/blktap-control/tapback sh -c "touch locked; exec sleep 60" &
+flock -x root/run/blktap-control/tapback sh -c "touch locked; exec sleep 3600" &
 also_kill $!
 lock=$!
 wait_for 10 test -e locked
@@ -197,4 +197,4 @@ printf "disk = [ 'a" >open.cfg
 hostile 'line 1: a string without its second quote' open.cfg
 { printf "disk = [ 'target="; head -c 500000 /dev/zero | tr '\0' a; printf "']"; } >long.cfg
 hostile 'longer than 8192 bytes' long.cfg
-[ $((SECONDS - start)) -lt 30 ] || fail "hostile files took $((SECONDS - start)) s"
+[ $((SECONDS - start)) -lt 300 ] || fail "hostile files took $((SECONDS - start)) s"

@@ -8,7 +8,7 @@ import sys
 class Client:
     def __init__(self, path):
         self.s = socket.socket(socket.AF_UNIX)
-        self.s.settimeout(20)
+        self.s.settimeout(200)
         self.s.connect(path)
         self.buf = b""
 

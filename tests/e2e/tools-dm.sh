@@ -25,7 +25,7 @@ start_dm()
 	tap-dm "$@" 2>"$T/dm.err" &
 	DM=$!
 	also_kill "$DM"
-	local end=$((SECONDS + 20))
+	local end=$((SECONDS + 200))
 	until [ -S "$QMP" ]; do
 		is_gone_or_zombie "$DM" && fail "tap-dm $*: $(cat "$T/dm.err")"
 		[ "$SECONDS" -lt "$end" ] || fail "tap-dm $*: no socket in time"

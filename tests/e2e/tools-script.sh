@@ -24,7 +24,7 @@ put() { printf '%s\n' "$2" >"$BE/.new" && mv "$BE/.new" "$BE/$1"; }
 start_tapback()
 {
 	echo "$$ $*" >"$BLKTAP_RUN_DIR/tapback"
-	flock -x "$BLKTAP_RUN_DIR/tapback" sh -c "touch '$T/locked'; exec sleep 60" &
+	flock -x "$BLKTAP_RUN_DIR/tapback" sh -c "touch '$T/locked'; exec sleep 3600" &
 	TAPBACK=$!
 	also_kill "$TAPBACK"
 	wait_for 10 test -e "$T/locked"
@@ -110,7 +110,7 @@ stop_tapback
 wait "$pid" && fail "add succeeded without tapback"
 says "$T/err" 'tapback is not running'
 new_disk
-BLOCK_TAPDISK_GRACE_SECONDS=30 script add &
+BLOCK_TAPDISK_GRACE_SECONDS=600 script add &
 pid=$!
 start_tapback vbd
 put hotplug-status connected

@@ -20,7 +20,7 @@
 #include "image-seeds.h"
 #include "testenv.h"
 
-#define CPU_SECONDS 4.0 /* five opens and what is done between them, sanitizers included */
+#define CPU_SECONDS 10.0 /* five opens and what is done between them, sanitizers included */
 #define RSS_KIB     (256L << 10)
 #define READ_MAX    (64u << 10)
 #define BASE_LEN    100100u /* an odd one */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Runs fuzz-image without libFuzzer: every seed as it is, then changed at random for $FUZZ_IMAGE_SECONDS (5).  An input
+ * Runs fuzz-image without libFuzzer: every seed as it is, then changed at random for $FUZZ_IMAGE_SECONDS (2).  An input
  * that fails is left in fuzz-found/.  Takes files as arguments instead, to replay what a fuzzer found (or to write its
  * image with --unpack FILE IMAGE).
  */
@@ -89,7 +89,7 @@ static int run_random(void)
 {
 	static uint8_t seed[SEEDS_MAX][INPUT_MAX];
 	size_t len[SEEDS_MAX];
-	uint64_t random = test_seed(), end = now_ms() + 1000ull * test_count("FUZZ_IMAGE_SECONDS", 5);
+	uint64_t random = test_seed(), end = now_ms() + 1000ull * test_count("FUZZ_IMAGE_SECONDS", 2);
 	unsigned nr = 0, runs = 0;
 
 	while (nr < SEEDS_MAX && (len[nr] = image_seed(nr, seed[nr], INPUT_MAX)) > 0)

@@ -70,7 +70,7 @@ fuzz()
 	shift 2
 	mkdir -p "$tmp/new-$name" fuzz-found
 	if ! "$tmp/fuzz-$name" -max_total_time="$seconds" ${TEST_SEED:+-seed=$((TEST_SEED % 1000000000))} \
-		-timeout=20 -print_final_stats=1 -artifact_prefix="fuzz-found/$name-" "$@" "$tmp/new-$name" \
+		-timeout=100 -print_final_stats=1 -artifact_prefix="fuzz-found/$name-" "$@" "$tmp/new-$name" \
 		"$corpus" >"$tmp/log" 2>&1; then
 		tail -40 "$tmp/log"
 		echo "FAILED: fuzz-$name: see fuzz-found/"

@@ -205,7 +205,7 @@ static void a_burst_gets_a_thread_each(void **state)
 	int value = 0;
 
 	(void)state;
-	alarm(60);
+	alarm(600);
 	assert_int_equal(td_loop_call(loop, run_one, &value), 0);
 	usleep(2000);
 	assert_int_equal(pthread_barrier_init(&barrier, NULL, 3), 0);
@@ -244,7 +244,7 @@ static int run_nothing_in_parallel(void *arg)
 static void no_wake_up_is_lost(void **state)
 {
 	(void)state;
-	alarm(60);
+	alarm(600);
 	assert_int_equal(td_loop_call(loop, run_nothing_in_parallel, NULL), 0);
 	alarm(0);
 }

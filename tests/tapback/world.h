@@ -32,10 +32,10 @@ extern unsigned world_threads; /* of the pool; 0: calls are made in the loop */
 
 /* Until nothing is left to be done now; what waits for a timer is not waited for. */
 void settle(void);
-/* Until it holds, at most 20 s. */
+/* Until it holds; at least 200 s. */
 #define wait_until(condition)                                                                                \
 	do {                                                                                                 \
-		for (unsigned i_ = 0; i_ < 20000 && !(condition); i_++)                                      \
+		for (unsigned i_ = 0; i_ < 200000 && !(condition); i_++)                                      \
 			world_turn();                                                                        \
 		assert_true(condition);                                                                      \
 	} while (0)

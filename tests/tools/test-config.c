@@ -389,7 +389,7 @@ static void test_hostile(void **state)
 
 		for (size_t j = 0; j + n <= size; j += n)
 			memcpy(text + j, units[i], n + 1);
-		clock_gettime(CLOCK_MONOTONIC, &from);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
 		read_file(text, strlen(text), buf, sizeof(buf));
 		td_ignore(disk_parse(text, &d, NULL)); /* too long */
 		disk_done(&d);
@@ -398,7 +398,7 @@ static void test_hostile(void **state)
 		disk_done(&d);
 		td_ignore(disk_parse_wide(text, &d, NULL));
 		disk_done(&d);
-		clock_gettime(CLOCK_MONOTONIC, &to);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
 		if (to.tv_sec - from.tv_sec > 10)
 			fail_msg("%s again and again: %ld s", units[i], (long)(to.tv_sec - from.tv_sec));
 	}

@@ -264,7 +264,7 @@ static struct ring connected(const char *frontend)
 
 static void test_released(void **state)
 {
-	const struct ring_release how = { .timeout_ms = 5000, .report = report };
+	const struct ring_release how = { .timeout_ms = 100000, .report = report };
 	struct ring n = connected("4");
 
 	(void)state;
@@ -296,7 +296,7 @@ static void test_held(void **state)
 
 static void test_without_tapback(void **state)
 {
-	const struct ring_release how = { .timeout_ms = 5000 };
+	const struct ring_release how = { .timeout_ms = 100000 };
 	struct ring n = connected("4");
 
 	(void)state;

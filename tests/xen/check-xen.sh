@@ -27,11 +27,11 @@ declare -A scenarios=(
 # What else run.sh is told. Seconds are what a loaded machine may take: several times what it needs.
 # Domain 0 of the machine dom0 has xen-blkback, as Debian's has; in the others it is kept out.
 declare -A options=(
-	[linux]="--linux --timeout 180"
-	[dom0]="--xen --timeout 900 --append xen_blkfront.max_indirect_segments=256"
-	[guests]="--xen --timeout 900 --append module_blacklist=xen_blkback"
-	[features]="--xen --timeout 900 --mem 1024 --append module_blacklist=xen_blkback"
-	[crash]="--xen --timeout 900 --append module_blacklist=xen_blkback"
+	[linux]="--linux --timeout 600"
+	[dom0]="--xen --timeout 1800 --append xen_blkfront.max_indirect_segments=256"
+	[guests]="--xen --timeout 1800 --append module_blacklist=xen_blkback"
+	[features]="--xen --timeout 1800 --mem 1024 --append module_blacklist=xen_blkback"
+	[crash]="--xen --timeout 1800 --append module_blacklist=xen_blkback"
 )
 
 skip()
