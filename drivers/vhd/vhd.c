@@ -18,9 +18,9 @@ static int vhd_probe(const void *head, size_t len)
 /*
  * What a killed process left of a table names only places in the file, and of a bitmap stands only where no table is.
  */
-static bool may_lie(struct td_image *im, unsigned level, uint64_t off, const uint8_t *bytes)
+static bool may_lie(void *arg, unsigned level, uint64_t off, const uint8_t *bytes)
 {
-	const struct vhd *v = im->state;
+	const struct vhd *v = arg;
 
 	if (level == VHD_BITMAPS) {
 		for (unsigned i = 0; i < v->nr_areas; i++)
@@ -47,6 +47,7 @@ static int open_meta(struct vhd *v, struct td_opts *opts, struct td_err *ret_err
 		.tag = { { 0x76686431, v->g.block_size } },
 		.nr_levels = 2,
 		.may_lie = may_lie,
+		.arg = v,
 	};
 	int r = td_opts_size(opts, "l2-cache", &cache, ret_err);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The vhd driver on a simulated disk: whatever fails, whenever the power is cut or the process is killed, an image opens
- * again, leaks at most, holds what was flushed, and after a kill what was answered.
+ * The vhd driver on a simulated disk: whatever fails, whenever the power is cut or the process is killed, an image
+ * opens again, leaks at most, holds what was flushed, and after a kill what was answered.
  */
 #include <setjmp.h>
 #include <stdarg.h>
