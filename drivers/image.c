@@ -285,17 +285,70 @@ int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
 	return im->drv->check(im, fix, ret);
 }
 
-int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err)
+/* A snapshot that was applied may have another size; filters have that of what is below them. */
+static void follow_size(struct td_image *im)
 {
+	uint64_t size = td_image_layer(im)->size;
+
+	for (; im->drv->flags & TD_FILTER && im->child; im = im->child)
+		im->size = size;
+}
+
+int td_image_snapshot(struct td_image *top, enum td_snap_op op, const char *name,
+		      const struct td_progress *progress, struct td_err *ret_err)
+{
+	struct td_image *im = td_image_layer(top);
 	int r;
 
 	if (!im->drv->snapshot)
-		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s has no snapshots", im->name,
-				  im->drv->name);
+		return td_err_set(ret_err, -ENOTSUP, "%s: images of the format %s have no snapshots",
+				  im->name, im->drv->name);
 	r = check_change(im, "its snapshots cannot be changed", ret_err);
+	if (r == 0)
+		r = im->drv->snapshot(im, op, name, progress, ret_err);
+	if (r == 0)
+		follow_size(top);
+	return r;
+}
+
+int td_image_snapshots(struct td_image *im, struct td_snaps *ret, struct td_err *ret_err)
+{
+	int r;
+
+	*ret = (struct td_snaps){ 0 };
+	im = td_image_layer(im);
+	if (!im->drv->snapshots)
+		return 0;
+	r = im->drv->snapshots(im, ret, ret_err);
+	if (r < 0)
+		td_snaps_done(ret);
+	return r;
+}
+
+void td_snaps_done(struct td_snaps *s)
+{
+	for (size_t i = 0; i < s->nr; i++) {
+		free(s->at[i].id);
+		free(s->at[i].name);
+	}
+	free(s->at);
+	*s = (struct td_snaps){ 0 };
+}
+
+int td_image_amend(struct td_image *im, struct td_opts *opts, const struct td_progress *progress,
+		   struct td_err *ret_err)
+{
+	int r;
+
+	im = td_image_layer(im);
+	r = check_change(im, "it cannot be amended", ret_err);
 	if (r < 0)
 		return r;
-	return im->drv->snapshot(im, op, name, ret_err);
+	if (!im->drv->amend)
+		return td_err_set(ret_err, -ENOTSUP,
+				  "%s: images of the format %s have no options that can be amended", im->name,
+				  im->drv->name);
+	return im->drv->amend(im, opts, progress, ret_err);
 }
 
 int td_image_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err)

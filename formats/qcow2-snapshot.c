@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Entries of the snapshot table, for reading: what a driver needs to keep a snapshot's clusters alive and to
- * list it.
+ * Entries of the snapshot table.
  *
  * Source: QEMU docs/interop/qcow2.rst, "Snapshots".
  */
@@ -20,7 +19,11 @@ enum {
 	AT_EXTRA_LEN = 36,
 	AT_VM_STATE64 = 40,
 	AT_DISK_SIZE = 48,
+	AT_ICOUNT = 56,
+	EXTRA_KNOWN = 24, /* bytes of extra data that we write */
 };
+
+#define NO_ICOUNT UINT64_MAX
 
 static int check_l1(const struct qcow2_geom *g, const struct qcow2_snapshot *s)
 {
@@ -44,6 +47,10 @@ static void read_extra(const uint8_t *p, uint32_t extra_len, struct qcow2_snapsh
 	s->has_disk_size = end >= AT_DISK_SIZE + 8;
 	if (s->has_disk_size)
 		s->disk_size = td_get_be64(p + AT_DISK_SIZE);
+	s->has_icount = end >= AT_ICOUNT + 8 && td_get_be64(p + AT_ICOUNT) != NO_ICOUNT;
+	if (s->has_icount)
+		s->icount = td_get_be64(p + AT_ICOUNT);
+	s->extra_len = extra_len;
 }
 
 int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len, struct qcow2_snapshot *ret)
@@ -77,4 +84,31 @@ int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t le
 	s.entry_len = (size_t)td_align_up(need, 8);
 	*ret = s;
 	return 0;
+}
+
+size_t qcow2_snapshot_encode(const struct qcow2_snapshot *s, void *buf, size_t len)
+{
+	size_t head = QCOW2_SNAPSHOT_HEAD + EXTRA_KNOWN;
+	size_t need = (size_t)td_align_up(head + s->id_len + s->name_len, 8);
+	uint8_t *p = buf;
+
+	if (need > len)
+		return 0;
+	memset(p, 0, need);
+	td_put_be64(p + AT_L1_OFF, s->l1_off);
+	td_put_be32(p + AT_L1_SIZE, s->l1_size);
+	td_put_be16(p + AT_ID_LEN, s->id_len);
+	td_put_be16(p + AT_NAME_LEN, s->name_len);
+	td_put_be32(p + AT_DATE_SEC, s->date_sec);
+	td_put_be32(p + AT_DATE_NSEC, s->date_nsec);
+	td_put_be64(p + AT_VM_CLOCK, s->vm_clock_nsec);
+	/* Who knows no extra data takes this one, and there is no such state of 4 GiB in a table without. */
+	td_put_be32(p + AT_VM_STATE32, (uint32_t)TD_MIN(s->vm_state_size, (uint64_t)UINT32_MAX));
+	td_put_be32(p + AT_EXTRA_LEN, EXTRA_KNOWN);
+	td_put_be64(p + AT_VM_STATE64, s->vm_state_size);
+	td_put_be64(p + AT_DISK_SIZE, s->disk_size);
+	td_put_be64(p + AT_ICOUNT, s->has_icount ? s->icount : NO_ICOUNT);
+	memcpy(p + head, s->id, s->id_len);
+	memcpy(p + head + s->id_len, s->name, s->name_len);
+	return need;
 }

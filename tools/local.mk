@@ -57,6 +57,8 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/plan.c tools/tap-img/plan.h \
 	tools/tap-img/rebase.c \
 	tools/tap-img/resize.c \
+	tools/tap-img/snaps.c tools/tap-img/snaps.h \
+	tools/tap-img/snapshot.c \
 	tools/tap-img/source.c tools/tap-img/source.h \
 	tools/tap-img/stream.c tools/tap-img/stream.h \
 	tools/tap-img/target.c tools/tap-img/target.h \

@@ -15,6 +15,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-check.h \
 	drivers/qcow2/qcow2-codec.c \
 	drivers/qcow2/qcow2-commit.c \
+	drivers/qcow2/qcow2-counts.c \
 	drivers/qcow2/qcow2-create.c \
 	drivers/qcow2/qcow2-crypt.c \
 	drivers/qcow2/qcow2-discard.c \
@@ -35,7 +36,13 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-refs.c \
 	drivers/qcow2/qcow2-repair.c \
 	drivers/qcow2/qcow2-resize.c \
+	drivers/qcow2/qcow2-shadow-count.c \
+	drivers/qcow2/qcow2-shadow.c \
+	drivers/qcow2/qcow2-shadow.h \
+	drivers/qcow2/qcow2-snaps.c \
+	drivers/qcow2/qcow2-snapshot.c \
 	drivers/qcow2/qcow2-table.c \
+	drivers/qcow2/qcow2-tree.c \
 	drivers/qcow2/qcow2-write.c \
 	drivers/qcow2/qcow2.c
 EXTRA_DIST += drivers/qcow2/README.md

@@ -217,6 +217,8 @@ int qcow2_check(struct td_image *im, unsigned fix, struct td_check *ret)
 
 	if (!(im->flags & TD_OPEN_CHECK))
 		return -EINVAL;
+	if (q->past) /* the image is checked, not what one of its snapshots shows */
+		return -ENOTSUP;
 	r = inspect(q, &res, &w);
 	if (r == 0 && fix && (res.corruptions > 0 || res.leaks > 0 || w.stray > 0))
 		r = repair(&w, fix);

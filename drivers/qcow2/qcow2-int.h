@@ -7,6 +7,7 @@
  * without another coroutine in between, which is what the order on disk rests on (qcow2-commit.c).
  *
  * Locks, in the order in which they are taken:
+ *	shape_lock   what is done to the image as a whole: resize, snapshot, amend.
  *	ranges       bytes of the guest.  Shared: reads, and writes into clusters that we own.  Exclusive, on whole
  *	             clusters: whatever changes the mapping.
  *	alloc_lock   refcounts, the refcount table, the L1 table, the end of the file.
@@ -134,6 +135,9 @@ void qcow2_set_del(struct qcow2_set *s, uint64_t cluster);
 bool qcow2_set_has(const struct qcow2_set *s, uint64_t cluster);
 
 TD_CO TD_CHECK int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err);
+
+/* All that is known of, but for the L2 tables and the snapshots' L1 tables.  *ret is the caller's. */
+TD_CHECK int qcow2_overlap_fixed(struct qcow2 *q, struct qcow2_set *ret);
 TD_CHECK int qcow2_overlap_add(struct qcow2 *q, uint64_t host_off, uint64_t len); /* 0, -ENOMEM */
 void qcow2_overlap_del(struct qcow2 *q, uint64_t host_off, uint64_t len);
 
@@ -203,6 +207,7 @@ struct qcow2 {
 	bool autoclear_done, dirty_marked;
 	bool lazy;   /* refcounts need not be on disk before what they count */
 	bool l1_cut; /* for check: the file ends inside the L1 table */
+	bool past;   /* the disk as a snapshot has it: read-only */
 	bool sealed; /* for check: its data is in another file, and cannot be read */
 
 	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
@@ -220,6 +225,7 @@ struct qcow2 {
 	uint32_t nr_snap_areas;
 	uint64_t snap_table_len;
 
+	struct td_mutex shape_lock;
 	struct td_ranges ranges;
 	struct td_mutex alloc_lock;
 	uint64_t scan;   /* cluster: no free one is known below */
@@ -578,6 +584,26 @@ enum qcow2_prealloc {
 TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
 				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint64_t flags,
 				     uint8_t *buf);
+
+/* ---- qcow2-snaps.c, qcow2-snapshot.c ---- */
+
+/* For who writes: where the snapshots' L1 tables are. */
+TD_CO TD_CHECK int qcow2_snaps_load(struct qcow2 *q);
+
+/* From here on the disk is as this snapshot has it; q is open for reading and its L1 table loaded. */
+TD_CO TD_CHECK int qcow2_snapshot_open(struct qcow2 *q, const char *name, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_snapshots(struct td_image *im, struct td_snaps *ret, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
+				  const struct td_progress *progress, struct td_err *ret_err);
+
+/* None or more than one is called so. */
+int qcow2_snapshot_missing(struct td_err *ret_err, const char *name, unsigned found);
+
+static inline bool qcow2_snapshot_is(const struct qcow2_snapshot *s, bool by_id, const char *name, size_t len)
+{
+	return by_id ? s->id_len == len && memcmp(s->id, name, len) == 0
+		     : s->name_len == len && memcmp(s->name, name, len) == 0;
+}
 
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c, qcow2-measure.c ---- */
 

@@ -255,12 +255,12 @@ static int claim_snapshots(struct qcow2 *q, struct td_err *ret_err)
 	return 0;
 }
 
-int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
+static int claim_tables(struct qcow2 *q, struct td_err *ret_err)
 {
 	int r = claim(q, "header", 0, q->g.cluster_size, ret_err);
 
 	if (r == 0)
-		r = claim(q, "L1 table", q->h.l1_off, q->l1.nr * sizeof(uint64_t), ret_err);
+		r = claim(q, "L1 table", q->h.l1_off, q->h.l1_size * sizeof(uint64_t), ret_err);
 	if (r == 0)
 		r = claim(q, "refcount table", q->h.reftable_off,
 			  (uint64_t)q->h.reftable_clusters * q->g.cluster_size, ret_err);
@@ -268,11 +268,28 @@ int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
 		r = claim(q, "encryption header", q->h.crypt_off, q->h.crypt_len, ret_err);
 	if (r == 0)
 		r = claim(q, "snapshot table", q->h.snapshots_off, q->snap_table_len, ret_err);
-	if (r == 0)
-		r = claim_refcount_blocks(q, ret_err);
+	return r == 0 ? claim_refcount_blocks(q, ret_err) : r;
+}
+
+int qcow2_overlap_open(struct qcow2 *q, struct td_err *ret_err)
+{
+	int r = claim_tables(q, ret_err);
+
 	if (r == 0)
 		r = claim_snapshots(q, ret_err);
 	if (r == 0)
 		r = claim_l2_tables(q, ret_err);
+	return r;
+}
+
+int qcow2_overlap_fixed(struct qcow2 *q, struct qcow2_set *ret)
+{
+	struct qcow2_set all = q->meta;
+	int r;
+
+	q->meta = (struct qcow2_set){ 0 };
+	r = claim_tables(q, NULL);
+	*ret = q->meta;
+	q->meta = all;
 	return r;
 }

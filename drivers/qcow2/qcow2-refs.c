@@ -17,7 +17,7 @@ static uint64_t region_of(const struct qcow2 *q, uint64_t cluster)
 
 uint64_t qcow2_refs_per_slice(const struct qcow2 *q)
 {
-	return 1ull << (q->refs.slice_bits + 3 - q->h.refcount_order);
+	return q->refs.slice_size * 8 / q->g.refcount_bits;
 }
 
 static int block_of(const struct qcow2 *q, uint64_t cluster, struct qcow2_reftable_entry *ret)
@@ -69,7 +69,7 @@ int qcow2_refs_get(struct qcow2 *q, uint64_t cluster, uint64_t *ret)
 
 void qcow2_refs_mark(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr)
 {
-	uint64_t first = idx << q->h.refcount_order >> 3, last = ((idx + nr) << q->h.refcount_order) - 1;
+	uint64_t first = idx * q->g.refcount_bits >> 3, last = (idx + nr) * q->g.refcount_bits - 1;
 
 	qcow2_cache_mark(&q->refs, s, first, (last >> 3) - first + 1);
 }

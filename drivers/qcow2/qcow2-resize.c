@@ -126,11 +126,21 @@ static int set_size(struct qcow2 *q, uint64_t old, uint64_t size)
 	return r;
 }
 
+/* A machine's state, which a snapshot that QEMU applied has left behind the disk's end: the disk must not show it. */
+static int drop_state(struct qcow2 *q, uint64_t old)
+{
+	bool any = false;
+
+	for (uint64_t i = l1_entries_for(q, old); i < q->l1.nr; i++)
+		any |= qcow2_table_get(&q->l1, i) != 0;
+	return any ? qcow2_empty_from(q, l1_entries_for(q, old)) : 0;
+}
+
 static int enlarge(struct qcow2 *q, uint64_t old, uint64_t size)
 {
-	int r = 0;
+	int r = drop_state(q, old);
 
-	if (l1_entries_for(q, size) > q->l1.nr)
+	if (r == 0 && l1_entries_for(q, size) > q->l1.nr)
 		r = grow_l1(q, l1_entries_for(q, size));
 	if (r < 0)
 		return r;
@@ -254,8 +264,12 @@ static int reduce(struct qcow2 *q, uint64_t size)
 int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 {
 	struct qcow2 *q = im->state;
-	uint64_t old = im->size;
-	int r = check_size(q, size, ret_err);
+	uint64_t old;
+	int r;
+
+	td_co_guard(&q->shape_lock);
+	old = im->size;
+	r = check_size(q, size, ret_err);
 
 	if (r < 0 || size == old)
 		return r;

@@ -8,8 +8,6 @@
 
 #include "qcow2-int.h"
 
-#define SNAP_WINDOW (2u * QCOW2_MAX_SNAPSHOT_ENTRY)
-
 static int qcow2_probe(const void *head, size_t len)
 {
 	const uint8_t *p = head;
@@ -19,71 +17,6 @@ static int qcow2_probe(const void *head, size_t len)
 		return 0;
 	version = td_get_be32(p + 4);
 	return version == 2 || version == 3 ? 100 : 0;
-}
-
-/* ---- the snapshot table: we keep what it names, no more ---- */
-
-struct snap_reader {
-	struct qcow2 *q;
-	uint8_t *buf;
-	uint64_t host_off; /* of buf */
-	size_t have, pos;
-};
-
-/* Have the next entry in the buffer as a whole, or what the file has of it. */
-static int snap_fill(struct snap_reader *sr)
-{
-	uint64_t at = sr->host_off + sr->pos, left;
-
-	if (sr->have > 0 && sr->have - sr->pos >= QCOW2_MAX_SNAPSHOT_ENTRY)
-		return 0;
-	if (at >= sr->q->child->size)
-		return -EUCLEAN;
-	left = sr->q->child->size - at;
-	sr->host_off = at;
-	sr->pos = 0;
-	sr->have = TD_MIN(left, (uint64_t)SNAP_WINDOW);
-	return td_image_pread(sr->q->child, at, sr->buf, sr->have, TD_EXACT);
-}
-
-static int snaps_read(struct qcow2 *q, struct snap_reader *sr)
-{
-	for (uint32_t i = 0; i < q->h.nr_snapshots; i++) {
-		struct qcow2_snapshot s = { 0 };
-		int r = snap_fill(sr);
-
-		if (r == 0)
-			r = qcow2_snapshot_decode(&q->g, sr->buf + sr->pos, sr->have - sr->pos, &s);
-		/* Behind the end of the file nothing was ever written; and it could be terabytes of it. */
-		if (r == 0 && !td_in_range(s.l1_off, (uint64_t)s.l1_size * sizeof(uint64_t), q->child->size))
-			r = -EUCLEAN;
-		if (r < 0)
-			return r;
-		q->snaps[i] = (struct qcow2_snap){ .l1_off = s.l1_off, .l1_size = s.l1_size };
-		q->nr_snaps = i + 1;
-		/* The last entry may end without its padding. */
-		sr->pos = TD_MIN(sr->pos + s.entry_len, sr->have);
-		q->snap_table_len = sr->host_off + sr->pos - q->h.snapshots_off;
-		if (q->snap_table_len > QCOW2_MAX_SNAPSHOT_TABLE)
-			return -EUCLEAN;
-	}
-	return 0;
-}
-
-static int snaps_load(struct qcow2 *q)
-{
-	struct snap_reader sr = { .q = q, .host_off = q->h.snapshots_off };
-	int r;
-
-	if (q->h.nr_snapshots == 0)
-		return 0;
-	q->snaps = calloc(q->h.nr_snapshots, sizeof(q->snaps[0]));
-	q->snap_areas = calloc(q->h.nr_snapshots, sizeof(q->snap_areas[0]));
-	sr.buf = td_buf_alloc(SNAP_WINDOW);
-	r = q->snaps && q->snap_areas && sr.buf ? snaps_read(q, &sr) : -ENOMEM;
-	if (sr.buf)
-		td_buf_free(sr.buf, SNAP_WINDOW);
-	return r;
 }
 
 /* ---- open ---- */
@@ -152,7 +85,7 @@ static int find_metadata(struct qcow2 *q, struct td_err *ret_err)
 	if ((q->im->flags & TD_OPEN_CHECK) && !q->old)
 		return 0;
 	if (!q->im->read_only)
-		r = snaps_load(q);
+		r = qcow2_snaps_load(q);
 	return r < 0 ? load_error(r, "snapshot table", ret_err) : qcow2_overlap_open(q, ret_err);
 }
 
@@ -198,6 +131,20 @@ static void state_done(struct qcow2 *q)
 	q->snap_areas = NULL;
 }
 
+/* A disk as it was is only looked at. */
+static int open_tables(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
+{
+	const char *snapshot = td_opts_get(opts, "snapshot");
+	int r;
+
+	if (snapshot)
+		q->im->read_only = true;
+	r = tables_load(q, ret_err);
+	if (r == 0)
+		r = qcow2_adopt_look(q, opts, ret_err);
+	return r == 0 && snapshot ? qcow2_snapshot_open(q, snapshot, ret_err) : r;
+}
+
 static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
 {
 	int r = qcow2_header_load(q, ret_err);
@@ -207,9 +154,7 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 	if (r == 0)
 		r = caches_init(q, opts, ret_err);
 	if (r == 0)
-		r = tables_load(q, ret_err);
-	if (r == 0)
-		r = qcow2_adopt_look(q, opts, ret_err);
+		r = open_tables(q, opts, ret_err);
 	if (r == 0 && !q->im->read_only && qcow2_keeper_start(q) < 0)
 		r = td_err_set(ret_err, -ENOMEM, "no memory for a coroutine");
 	if (r == 0)
@@ -391,6 +336,8 @@ const struct td_driver td_qcow2 = {
 	.extent = qcow2_extent_at,
 	.resize = qcow2_resize,
 	.check = qcow2_check,
+	.snapshots = qcow2_snapshots,
+	.snapshot = qcow2_snapshot,
 	.set_backing = qcow2_set_backing,
 	.empty = qcow2_empty,
 	.info = qcow2_info,

@@ -105,6 +105,22 @@ struct td_image_stats {
 
 enum td_snap_op { TD_SNAP_CREATE, TD_SNAP_APPLY, TD_SNAP_DELETE };
 
+/* A snapshot inside an image. */
+struct td_snap {
+	char *id, *name; /* as the image has them, cut behind a few hundred bytes */
+	uint64_t disk_size;
+	uint64_t vm_state_size; /* bytes of a virtual machine's memory and devices; 0: of the disk alone */
+	uint32_t date_sec, date_nsec;
+	uint64_t vm_clock_nsec; /* how long the machine had run */
+	bool has_icount;
+	uint64_t icount; /* instructions that it had run */
+};
+
+struct td_snaps {
+	size_t nr;
+	struct td_snap *at;
+};
+
 /*
  * What a check found, and what is left after a repair.  Zero but for the callbacks before td_image_check.  The counters
  * are those of qemu-img check, and count as it does: a cluster whose refcount is wrong is one, whatever the difference.
@@ -227,7 +243,20 @@ struct td_driver {
 
 	int (*resize)(struct td_image *im, uint64_t size, struct td_err *ret_err);
 	int (*check)(struct td_image *im, unsigned fix, struct td_check *ret);
-	int (*snapshot)(struct td_image *im, enum td_snap_op op, const char *name, struct td_err *ret_err);
+
+	/* Snapshots inside the image, in its order; *ret is empty before. */
+	int (*snapshots)(struct td_image *im, struct td_snaps *ret, struct td_err *ret_err);
+
+	/*
+	 * What td_image_snapshot says.  Requests may be in flight and may come: the driver waits for the ones and lets
+	 * the others wait.
+	 */
+	int (*snapshot)(struct td_image *im, enum td_snap_op op, const char *name,
+			const struct td_progress *progress, struct td_err *ret_err);
+
+	/* Options of create, for the image as it is: what can be changed.  Nothing of its contents changes. */
+	int (*amend)(struct td_image *im, struct td_opts *opts, const struct td_progress *progress,
+		     struct td_err *ret_err);
 
 	/*
 	 * Record another backing file, of this format (both NULL: none).  A power cut at any moment leaves the old
@@ -366,8 +395,29 @@ TD_CO TD_CHECK int td_image_resize(struct td_image *im, uint64_t size, unsigned 
  * not be done, ret->errors says the same.
  */
 TD_CO TD_CHECK int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret);
+
+/*
+ * Snapshots inside the image, under any filters.  A power cut at any moment leaves all as it was or all as it is to be,
+ * and what was flushed before is in it.  The disk waits meanwhile: all of its tables are read, and most written anew.
+ *	CREATE	of what the disk holds now, under a name that no other has
+ *	APPLY	the disk becomes what it was, of the size that it had; what it holds now is lost, the snapshot stays
+ *	DELETE	its space is given back
+ * name: of APPLY and DELETE also an id, where no name is the same.  -ENOENT, -EEXIST; -ENOTSUP: the format has none.
+ * progress: in bytes of tables, may be NULL.
+ */
 TD_CO TD_CHECK int td_image_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
-				     struct td_err *ret_err);
+				     const struct td_progress *progress, struct td_err *ret_err);
+
+/* All of them; *ret is the caller's: td_snaps_done.  None in a format that has no snapshots. */
+TD_CO TD_CHECK int td_image_snapshots(struct td_image *im, struct td_snaps *ret, struct td_err *ret_err);
+void td_snaps_done(struct td_snaps *s);
+
+/*
+ * Change what create would be told, of an image that nobody uses; unknown options are refused, and what the format
+ * cannot do any more.  A power cut leaves each option as it was or as it is to be.  progress: may be NULL.
+ */
+TD_CO TD_CHECK int td_image_amend(struct td_image *im, struct td_opts *opts,
+				  const struct td_progress *progress, struct td_err *ret_err);
 
 /*
  * Record another backing file in the image; path as it is to be recorded (relative: to the image's own folder), NULL:

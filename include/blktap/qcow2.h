@@ -217,6 +217,9 @@ struct qcow2_snapshot {
 	uint64_t vm_state_size;
 	bool has_disk_size;
 	uint64_t disk_size; /* if not has_disk_size (version 2 entries): the image's */
+	bool has_icount;
+	uint64_t icount;
+	uint32_t extra_len; /* bytes between the fixed part and the id, whatever they mean */
 	size_t entry_len;   /* padded to 8; the last entry's padding may be past len */
 };
 
@@ -227,6 +230,12 @@ struct qcow2_snapshot {
  */
 TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, size_t len,
 				   struct qcow2_snapshot *ret);
+
+/*
+ * Write an entry with the extra data that we know (24 bytes), padded with zeros.  extra_len and entry_len are not read,
+ * has_disk_size must be set.  Returns its length; 0, and nothing is written, if that is more than len.
+ */
+size_t qcow2_snapshot_encode(const struct qcow2_snapshot *s, void *buf, size_t len);
 
 /* ---- compressed clusters ---- */
 

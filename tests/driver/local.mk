@@ -116,6 +116,11 @@ tests_driver_test_qcow2_shrink_SOURCES = tests/driver/test-qcow2-shrink.c tests/
 tests_driver_test_qcow2_shrink_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_shrink_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-snapshot
+tests_driver_test_qcow2_snapshot_SOURCES = tests/driver/test-qcow2-snapshot.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_snapshot_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_snapshot_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-space
 tests_driver_test_qcow2_space_SOURCES = tests/driver/test-qcow2-space.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h

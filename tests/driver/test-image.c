@@ -240,7 +240,7 @@ static void what_a_driver_does_not_have_is_not_supported(void **state)
 	assert_int_equal(test_trim(&env, im, 0, 1), -ENOTSUP);
 	assert_int_equal(test_resize(&env, im, 1), -ENOTSUP);
 	assert_int_equal(td_image_check(im, 0, &check), -ENOTSUP);
-	assert_int_equal(td_image_snapshot(im, TD_SNAP_CREATE, "x", NULL), -ENOTSUP);
+	assert_int_equal(td_image_snapshot(im, TD_SNAP_CREATE, "x", NULL, NULL), -ENOTSUP);
 	assert_int_equal(test_close(&env, im), 0);
 }
 

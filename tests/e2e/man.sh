@@ -65,6 +65,7 @@ run tap-img.1 1
 run tap-img.1 2
 run tap-img.1 3
 run tap-img.1 4
+run tap-img.1 5
 
 # ---- daemons ----
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "snaps.h"
 #include "tools/common/print.h"
 
 /* ---- values ---- */
@@ -131,6 +132,21 @@ static int add_backing(json_t *facts, const struct td_image *im)
 	return r;
 }
 
+/* ---- snapshots ---- */
+
+/* Of an image whose list of them is damaged all else is said, and how many there should be. */
+static int add_snapshots(json_t *facts, struct td_image *im)
+{
+	struct td_snaps snaps;
+	int r = td_image_snapshots(im, &snaps, NULL);
+
+	if (r < 0)
+		return r == -EUCLEAN || r == -ENOTSUP ? 0 : r;
+	r = snaps.nr > 0 ? set(facts, "snapshots", snaps_json(&snaps)) : 0;
+	td_snaps_done(&snaps);
+	return r;
+}
+
 /* ---- one image ---- */
 
 static int add_file(json_t *facts, const struct td_image *im)
@@ -170,6 +186,8 @@ int facts_of_image(struct td_image *im, json_t **ret_facts, struct td_err *ret_e
 		r = add_file(facts, im);
 	if (r == 0)
 		r = add_backing(facts, im);
+	if (r == 0)
+		r = add_snapshots(facts, im);
 	if (r == 0)
 		r = add_driver_facts(facts, im);
 	if (r < 0) {
@@ -257,7 +275,9 @@ void facts_print(const json_t *facts)
 	if (json_is_true(json_object_get(facts, "dirty-flag")))
 		printf("cleanly shut down: no\n");
 	print_backing(facts);
-	if (json_integer_value(json_object_get(facts, "snapshot-count")) > 0)
+	snaps_print(json_object_get(facts, "snapshots"));
+	if (!json_object_get(facts, "snapshots") &&
+	    json_integer_value(json_object_get(facts, "snapshot-count")) > 0)
 		printf("internal snapshots: %lld\n",
 		       (long long)json_integer_value(json_object_get(facts, "snapshot-count")));
 	if (data)
