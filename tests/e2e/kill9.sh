@@ -6,13 +6,13 @@
 # under stamped writes, which know what was promised; behind it fio writes and verifies what it wrote, over a
 # connection of its own.  Then what a killed tapdisk leaves is met by an image that was changed since, by who only
 # reads, and by another image.
-# KILL9_ROUNDS (default 4) kills for each of the six kinds of image, KILL9_SEED.
+# KILL9_ROUNDS (default 2) kills for each of the six kinds of image, KILL9_SEED.
 # shellcheck disable=SC2119
 
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require qemu-img qemu-io nbdcopy python3 fio
 
-rounds=${KILL9_ROUNDS:-4}
+rounds=${KILL9_ROUNDS:-2}
 seed=${KILL9_SEED:-${TEST_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}}
 size=$((16 << 20)) # under stamped writes; fio has as much again
 say "KILL9_SEED=$seed KILL9_ROUNDS=$rounds"

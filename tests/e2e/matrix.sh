@@ -6,4 +6,4 @@
 
 require qemu-img qemu-io
 # Not exec: the trap of lib.sh removes the folder.
-MATRIX_RUNS=${MATRIX_RUNS:-200} tests/driver/qcow2-matrix
+MATRIX_RUNS=${MATRIX_RUNS:-60} tests/driver/qcow2-matrix

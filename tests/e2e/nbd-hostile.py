@@ -57,7 +57,8 @@ def endless_options():
 
 def unread_options():
     """Asks and asks, and reads nothing."""
-    c = Conn(sock, timeout=5)
+    c = Conn(sock)
+    c.s.settimeout(5)
 
     def go():
         for _ in range(100000):
