@@ -167,3 +167,23 @@ int td_image_measure(const struct td_driver *drv, struct td_measure *m, struct t
 	unused = td_opts_unused(m->opts);
 	return unused ? td_err_set(ret_err, -EINVAL, "there is no create option '%s'", unused) : 0;
 }
+
+int td_measure_data(struct td_image *source, uint64_t cluster, uint64_t *ret)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t off = 0, end; off < source->size; off = end) {
+		struct td_extent e;
+		int r = td_image_extent(source, off, source->size - off, &e);
+
+		if (r < 0)
+			return r;
+		end = off + e.len;
+		if (e.kind != TD_EXTENT_DATA)
+			continue;
+		end = td_align_up(end, cluster);
+		sum += end - td_align_down(off, cluster);
+	}
+	*ret = sum;
+	return 0;
+}

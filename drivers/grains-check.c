@@ -93,7 +93,6 @@ static int see_entry(void *arg, const struct grains_entry *e)
 	struct td_grain at = { 0 };
 	uint64_t size = g->im->child->size, len;
 
-	c->ret->clusters++;
 	if (grains_decode(g, e->raw, &at) < 0)
 		return bad_entry(c, e, "leads out of the file, or means nothing");
 	if (at.kind == TD_GRAIN_HOLE || at.kind == TD_GRAIN_ZERO)
@@ -235,7 +234,7 @@ static int check_all(struct check *c, const struct td_grains_used *used, unsigne
 {
 	struct td_grains *g = c->g;
 	struct grains_walk w = { .arg = c, .table = see_table, .unit = see_unit, .entry = see_entry };
-	int r = g->c.dir_off ? note(c, g->c.dir_off, g->c.nr_tables << g->entry_bits) : 0;
+	int r = g->c.dir_off ? note(c, g->c.dir_off, g->dir_bytes) : 0;
 
 	for (unsigned i = 0; r == 0 && i < nr_used; i++)
 		if (used[i].len > 0)
@@ -253,7 +252,10 @@ int td_grains_check(struct td_grains *g, unsigned fix, const struct td_grains_us
 		    struct td_check *ret)
 {
 	struct check c = { .g = g, .ret = ret, .fix = fix };
-	int r = check_all(&c, used, nr_used);
+	int r;
+
+	ret->clusters = td_div_up(g->im->size, g->grain_size);
+	r = check_all(&c, used, nr_used);
 
 	free(c.runs);
 	return r;

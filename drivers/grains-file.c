@@ -110,7 +110,7 @@ static int last_entry(void *arg, const struct grains_entry *e)
 
 static int become_fixed(struct td_grains *g)
 {
-	struct last l = { .g = g, .end = g->c.data_from };
+	struct last l = { .g = g, .end = grains_first(g) };
 	struct grains_walk w = { .arg = &l, .table = last_table, .entry = last_entry };
 	int r = grains_walk(g, &w);
 

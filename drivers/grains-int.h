@@ -30,7 +30,7 @@ struct td_grains {
 	struct td_grains_config c;
 	struct td_meta *meta;
 	uint64_t grain_size;
-	uint64_t table_bytes;
+	uint64_t table_bytes, dir_bytes;
 	uint32_t unit;      /* bytes of a table that are read and written together */
 	unsigned unit_bits; /* log2 of its entries */
 	unsigned entry_bits;
@@ -53,6 +53,12 @@ static inline uint64_t grains_start(const struct td_grains *g, uint64_t off)
 static inline uint64_t grains_in(const struct td_grains *g, uint64_t off)
 {
 	return off & (g->grain_size - 1);
+}
+
+/* Nothing of ours lies before: the directory is written in whole sectors. */
+static inline uint64_t grains_first(const struct td_grains *g)
+{
+	return TD_MAX(g->c.data_from, td_align_up(g->c.dir_off + g->dir_bytes, TD_KEEP_SECTOR));
 }
 
 /* ---- grains-map.c ---- */

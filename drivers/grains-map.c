@@ -42,17 +42,22 @@ int grains_decode(const struct td_grains *g, uint64_t raw, struct td_grain *ret)
 	 * The file may end inside its last grain, and what is missing there are zeros.  A grain that lies wholly behind
 	 * the end was cut off: its bytes are lost, and zeros would be a lie.
 	 */
-	return ret->host_off >= g->c.data_from && ret->host_off < g->im->child->size ? 0 : -EUCLEAN;
+	if (ret->host_off < g->c.data_from || ret->host_off >= g->im->child->size)
+		return -EUCLEAN;
+	return td_overlap(ret->host_off, ret->kind == TD_GRAIN_DATA ? g->grain_size : 1, g->c.dir_off,
+			  g->dir_bytes)
+		       ? -EUCLEAN
+		       : 0;
 }
 
 /* ---- tables ---- */
 
 static bool touches_directory(const struct td_grains *g, uint64_t off)
 {
-	return td_overlap(td_align_down(g->c.dir_off, TD_KEEP_SECTOR),
-			  td_align_up(g->c.dir_off % TD_KEEP_SECTOR + (g->c.nr_tables << g->entry_bits),
-				      TD_KEEP_SECTOR),
-			  off, g->table_bytes);
+	uint64_t start = td_align_down(g->c.dir_off, TD_KEEP_SECTOR);
+	uint64_t end = td_align_up(g->c.dir_off + g->dir_bytes, TD_KEEP_SECTOR);
+
+	return td_overlap(start, end - start, off, g->table_bytes);
 }
 
 static int directory_entry(struct td_grains *g, uint64_t table, uint64_t *ret_unit, uint8_t **ret)

@@ -190,10 +190,10 @@ int td_grains_empty(struct td_grains *g)
 	grains_forget_tables(g);
 	td_meta_forget(g->meta, TD_GRAINS_TABLES);
 	if (!g->fixed_size)
-		r = td_image_resize(g->im->child, g->c.data_from, TD_RESIZE_SHRINK, NULL);
+		r = td_image_resize(g->im->child, grains_first(g), TD_RESIZE_SHRINK, NULL);
 	/* A block device stays as long as it is, and what it holds there is not zeros. */
 	if (r == 0 || r == -ENOTSUP || r == -EINVAL)
-		g->end = g->c.data_from;
+		g->end = grains_first(g);
 	if (r == 0)
 		g->touched = g->end;
 	return r == -ENOTSUP || r == -EINVAL ? 0 : r;

@@ -92,11 +92,11 @@ static void state_init(struct td_grains *g, struct td_image *im, const struct td
 	g->unit_bits = (unsigned)__builtin_ctz(g->unit) - g->entry_bits;
 	td_ranges_init(&g->ranges);
 	g->touched = im->child->size;
-	g->end = TD_MAX(im->child->size, config->data_from);
 	if (config->dir_off)
-		g->end = TD_MAX(g->end, config->dir_off + (config->nr_tables << g->entry_bits));
+		g->dir_bytes = config->nr_tables << g->entry_bits;
 	else
 		g->recent[0] = (struct grains_recent){ .number = 1, .off = config->table_off };
+	g->end = TD_MAX(im->child->size, grains_first(g));
 }
 
 static int open_meta(struct td_grains *g, struct td_opts *opts, struct td_err *ret_err)

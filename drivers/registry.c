@@ -8,6 +8,7 @@ static const struct td_driver *const drivers[] = {
 	&td_aio,
 	&td_fault,
 	&td_null,
+	&td_qcow,
 	&td_qcow2,
 	&td_ram,
 	&td_throttle,

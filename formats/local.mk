@@ -5,6 +5,7 @@ formats_libformats_a_SOURCES = \
 	formats/blkif.c \
 	formats/compress.c \
 	formats/luks.c \
+	formats/qcow.c \
 	formats/qcow2-ext.c \
 	formats/qcow2-header.c \
 	formats/qcow2-layout.c \

@@ -13,7 +13,6 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-check-walk.c \
 	drivers/qcow2/qcow2-check.c \
 	drivers/qcow2/qcow2-check.h \
-	drivers/qcow2/qcow2-codec.c \
 	drivers/qcow2/qcow2-commit.c \
 	drivers/qcow2/qcow2-counts.c \
 	drivers/qcow2/qcow2-create.c \

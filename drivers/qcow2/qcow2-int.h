@@ -499,11 +499,6 @@ TD_CO TD_CHECK int qcow2_read_extent(struct qcow2 *q, uint64_t guest_off, const 
 TD_CO TD_CHECK int qcow2_reads_zero(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,
 				    bool *ret);
 
-/* ---- qcow2-codec.c ---- */
-
-/* This thread's; NULL: no memory.  From any thread. */
-struct qcow2_codec *qcow2_codec_mine(void);
-
 /* ---- qcow2-packed.c ---- */
 
 TD_CO TD_CHECK int qcow2_packed_read(struct qcow2 *q, uint64_t guest_off, const struct qcow2_extent *e,

@@ -7,28 +7,6 @@
  */
 #include "qcow2-int.h"
 
-/* Bytes of the clusters in which the source has data. */
-static int count_data(struct td_image *source, uint64_t cluster, uint64_t *ret)
-{
-	uint64_t sum = 0;
-	int r = 0;
-
-	for (uint64_t off = 0, end; r == 0 && off < source->size; off = end) {
-		struct td_extent e;
-
-		r = td_image_extent(source, off, source->size - off, &e);
-		if (r < 0)
-			return r;
-		end = off + e.len;
-		if (e.kind != TD_EXTENT_DATA)
-			continue;
-		end = td_align_up(end, cluster);
-		sum += end - td_align_down(off, cluster);
-	}
-	*ret = sum;
-	return 0;
-}
-
 int qcow2_measure(struct td_measure *m, struct td_err *ret_err)
 {
 	struct td_create c = { .path = "measure", .size = m->size, .opts = m->opts };
@@ -46,7 +24,7 @@ int qcow2_measure(struct td_measure *m, struct td_err *ret_err)
 	if (wish.prealloc != QCOW2_PREALLOC_OFF || (m->source && wish.has_backing))
 		data = at.data_len;
 	else if (m->source)
-		r = count_data(m->source, 1ull << h.cluster_bits, &data);
+		r = td_measure_data(m->source, 1ull << h.cluster_bits, &data);
 	if (r < 0)
 		return td_err_set(ret_err, r, "%s: cannot tell what it holds: %s", m->source->name,
 				  strerror(-r));

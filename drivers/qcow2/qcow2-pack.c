@@ -25,6 +25,7 @@
  *
  * Zeros are no streams but holes or entries that say so.  What does not become smaller is written as it is.
  */
+#include <blktap/codec.h>
 #include <blktap/pool.h>
 
 #include "qcow2-int.h"
@@ -345,7 +346,7 @@ static int link_stream(struct qcow2 *q, uint64_t guest_off, struct stream *s)
 static int deflate_work(void *arg)
 {
 	struct deflate *w = arg;
-	struct qcow2_codec *k = qcow2_codec_mine();
+	struct qcow2_codec *k = td_codec_mine();
 	int64_t n = k ? qcow2_deflate_with(k, w->how, w->in, w->in_len, w->out, w->out_len) : -ENOMEM;
 
 	if (n < 0)

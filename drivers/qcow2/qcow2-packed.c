@@ -12,6 +12,7 @@
  *
  * Data that does not inflate fails its own reads (-EUCLEAN) and does not freeze the image: no table is in doubt.
  */
+#include <blktap/codec.h>
 #include <blktap/pool.h>
 
 #include "qcow2-int.h"
@@ -54,7 +55,7 @@ struct inflate {
 static int inflate_work(void *arg)
 {
 	const struct inflate *w = arg;
-	struct qcow2_codec *k = qcow2_codec_mine();
+	struct qcow2_codec *k = td_codec_mine();
 
 	if (!k)
 		return -ENOMEM;

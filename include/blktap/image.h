@@ -347,6 +347,9 @@ TD_CO TD_CHECK int td_image_create_told(struct td_env *env, struct td_spec *spec
 TD_CO TD_CHECK int td_image_measure(const struct td_driver *drv, struct td_measure *m,
 				    struct td_err *ret_err);
 
+/* For measure(): bytes of the clusters in which source has data. */
+TD_CO TD_CHECK int td_measure_data(struct td_image *source, uint64_t cluster, uint64_t *ret);
+
 /* Read iov->len bytes, through the chain. */
 TD_CO TD_CHECK int td_image_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov,
 				   unsigned flags);

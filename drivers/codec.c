@@ -5,7 +5,10 @@
  */
 #include <pthread.h>
 
-#include "qcow2-int.h"
+#include <blktap/codec.h>
+#include <blktap/qcow2.h>
+
+#include <stdlib.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
@@ -24,7 +27,7 @@ static void make_key(void)
 	has_key = pthread_key_create(&key, codec_free) == 0;
 }
 
-struct qcow2_codec *qcow2_codec_mine(void)
+struct qcow2_codec *td_codec_mine(void)
 {
 	struct qcow2_codec *k;
 

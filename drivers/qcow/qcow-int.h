@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the files of the qcow driver share.
+ */
+#ifndef QCOW_INT_H
+#define QCOW_INT_H
+
+#include <blktap/err.h>
+#include <blktap/grains.h>
+#include <blktap/image.h>
+#include <blktap/iov.h>
+#include <blktap/opts.h>
+#include <blktap/qcow.h>
+
+struct qcow_unpacked;
+
+struct qcow {
+	struct td_image *im;
+	struct qcow_header h;
+	struct td_grains *grains;
+	struct qcow_unpacked *unpacked; /* the cluster that was inflated last */
+};
+
+static inline size_t qcow_cluster_size(const struct qcow *q)
+{
+	return (size_t)1 << q->h.cluster_bits;
+}
+
+/* ---- qcow-pack.c: compressed clusters ---- */
+
+TD_CO TD_CHECK int qcow_read_packed(struct td_image *im, const struct td_grain *g, uint64_t grain_off,
+				    uint64_t in, const struct td_iov *iov);
+
+/* For TD_COMPRESS (image.h). */
+TD_CO TD_CHECK int qcow_write_packed(struct qcow *q, uint64_t off, const struct td_iov *iov);
+void qcow_unpacked_done(struct qcow *q);
+
+/* ---- qcow-create.c ---- */
+
+TD_CO TD_CHECK int qcow_create(const struct td_create *c, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow_measure(struct td_measure *m, struct td_err *ret_err);
+
+#endif
