@@ -14,6 +14,11 @@ DRIVER_TESTS += tests/driver/test-chain
 tests_driver_test_chain_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_chain_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-crypt
+tests_driver_test_crypt_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_crypt_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
+tests_driver_test_crypt_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-fault
 tests_driver_test_fault_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_fault_LDADD = $(DRIVER_TEST_LIBS)

@@ -4,6 +4,7 @@ if HAVE_CMOCKA
 UNIT_TESTS = \
 	tests/unit/test-blkif \
 	tests/unit/test-compress \
+	tests/unit/test-luks \
 	tests/unit/test-qcow2-ext \
 	tests/unit/test-qcow2-header \
 	tests/unit/test-qcow2-layout \
@@ -38,6 +39,9 @@ tests_unit_test_compress_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=inflateInit2_,--wrap=inflate,--wrap=deflateInit2_ \
 	-Wl,--wrap=libdeflate_alloc_decompressor,--wrap=libdeflate_alloc_compressor \
 	-Wl,--wrap=ZSTD_createDCtx,--wrap=ZSTD_createCCtx
+tests_unit_test_luks_SOURCES = tests/unit/test-luks.c tests/unit/unit.h
+tests_unit_test_luks_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_luks_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_ext_SOURCES = tests/unit/test-qcow2-ext.c tests/unit/unit.h
 tests_unit_test_qcow2_ext_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_ext_LDADD = $(UNIT_LIBS)
