@@ -136,6 +136,16 @@ static void walk_snapshots(struct image *im)
 	ref(im, "snapshot table", im->f->h.snapshots_off, at - im->f->h.snapshots_off);
 }
 
+static void walk_crypt(struct image *im)
+{
+	size_t pos = im->f->h.version == 2 ? QCOW2_HEADER_V2 : im->f->h.header_len;
+	struct qcow2_ext e;
+
+	while (qcow2_ext_next(&im->f->h, im->bytes, TD_MIN(im->size, im->g.cluster_size), &pos, &e, NULL) > 0)
+		if (e.type == QCOW2_EXT_CRYPT && e.len == 16)
+			ref(im, "encryption header", td_get_be64(e.data), td_get_be64(e.data + 8));
+}
+
 static void walk_blocks(struct image *im)
 {
 	uint64_t len = (uint64_t)im->f->h.reftable_clusters * im->g.cluster_size;
@@ -213,6 +223,7 @@ int qcow2_fsck(const char *path, struct fsck *ret)
 		walk_blocks(&im);
 		walk_l1(&im, ret->h.l1_off, ret->h.l1_size, true);
 		walk_snapshots(&im);
+		walk_crypt(&im);
 		compare(&im);
 	}
 	free(im.refs);

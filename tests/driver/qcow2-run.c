@@ -46,6 +46,19 @@ const struct variant variants[] = {
 	  .open = "",
 	  .sectors = 512 },
 	{ .name = "page cache", .create = "cluster_size=4K", .open = "direct=off", .sectors = 512 },
+	/* A small header: it is read at each open. */
+	{ .name = "luks",
+	  .create = "cluster_size=4K,encrypt.format=luks,encrypt.iter-time=1,encrypt.cipher-alg=aes-128,"
+		    "encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 512,
+	  .secret = true },
+	{ .name = "aes",
+	  .create = "cluster_size=4K,encrypt.format=aes",
+	  .open = "direct=off",
+	  .sectors = 512,
+	  .backing = true,
+	  .secret = true },
 };
 
 const unsigned nr_variants = TD_NELEMS(variants);
@@ -340,14 +353,30 @@ static int make_by_qemu(struct run *run, const char *raw)
 	return system(cmd) == 0 ? 0 : -ENOENT; /* NOLINT: a fixed command on our own files */
 }
 
+/* ",key-file=FILE", and the file. */
+static void make_secret(struct run *run, char *ret, size_t len)
+{
+	FILE *f = fopen(testenv_path(&run->t, "key"), "w");
+
+	if (f) {
+		(void)fputs("a pass phrase", f);
+		(void)fclose(f);
+	}
+	(void)snprintf(ret, len, ",key-file=%s", testenv_path(&run->t, "key"));
+}
+
 static int make_image(struct run *run)
 {
-	char opts[256], raw[160];
+	char opts[256], raw[160], key[100] = "";
 	int r = 0;
 
 	(void)snprintf(raw, sizeof(raw), "%s/raw", run->t.dir);
 	(void)snprintf(run->path, sizeof(run->path), "%s/disk", run->t.dir);
-	(void)snprintf(run->spec, sizeof(run->spec), "qcow2(%s):%s", run->v->open, run->path);
+	if (run->v->secret)
+		make_secret(run, key, sizeof(key));
+	/* An option more: there may be none before the comma. */
+	(void)snprintf(run->spec, sizeof(run->spec), "qcow2(adopt=on%s%s%s):%s", *run->v->open ? "," : "",
+		       run->v->open, key, run->path);
 	run->has_data = run->v->backing || run->v->from_qemu;
 	if (run->has_data)
 		r = write_raw(run, raw);
@@ -357,8 +386,7 @@ static int make_image(struct run *run)
 		return make_by_qemu(run, raw);
 	(void)snprintf(opts, sizeof(opts), "%s%s", run->v->create,
 		       run->v->backing ? ",backing_file=raw,backing_fmt=raw" : "");
-	r = test_create(&run->t, (uint64_t)run->v->sectors * MODEL_SECTOR, opts, false, "qcow2:%s",
-			run->path);
+	r = test_create(&run->t, (uint64_t)run->v->sectors * MODEL_SECTOR, opts, false, "%s", run->spec);
 	if (r == 0 && run->v->file_kib && truncate(run->path, (off_t)run->v->file_kib << 10) < 0)
 		r = -errno;
 	return r;

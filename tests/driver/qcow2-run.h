@@ -19,6 +19,7 @@ struct variant {
 	unsigned sectors;
 	bool backing;      /* over a raw image full of data */
 	bool from_qemu;    /* made by qemu-img out of data: compressed; and a snapshot of it */
+	bool secret;       /* encrypted: opened by a pass phrase */
 	unsigned file_kib; /* made longer before it is used: near the end of the refcount table */
 };
 
@@ -32,7 +33,7 @@ struct run {
 	struct simdisk_state *clean;
 	const struct variant *v;
 	struct td_image *im;
-	char spec[192], path[128];
+	char spec[320], path[128];
 	bool has_data; /* all sectors hold write 1 at first */
 	uint64_t random, seed;
 	bool closed_ok;

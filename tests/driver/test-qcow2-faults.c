@@ -35,11 +35,18 @@ static unsigned fail_kind(struct run *run, enum simdisk_fault kind, unsigned str
 /* A second opinion on our own checker. */
 static void check_by_qemu(const struct run *run)
 {
-	char cmd[256];
+	const char *aes = strstr(run->v->create, "encrypt.format=aes");
+	char cmd[512];
 
 	if (system("qemu-img --version >/dev/null 2>&1") != 0) /* NOLINT: fixed text */
 		return;
-	(void)snprintf(cmd, sizeof(cmd), "qemu-img check -q %s", run->path);
+	if (run->v->secret)
+		(void)snprintf(cmd, sizeof(cmd),
+			       "qemu-img check -q --object secret,id=s,file=%s/key --image-opts "
+			       "driver=qcow2,encrypt.format=%s,encrypt.key-secret=s,file.filename=%s",
+			       run->t.dir, aes ? "aes" : "luks", run->path);
+	else
+		(void)snprintf(cmd, sizeof(cmd), "qemu-img check -q %s", run->path);
 	assert_int_equal(system(cmd), 0); /* NOLINT: our own file */
 }
 
