@@ -4,6 +4,7 @@
  * asks and does not read them is dropped when the buffer is full.
  */
 #include "nbd.h"
+#include <stdio.h>
 
 /* ---- answering ---- */
 
@@ -199,16 +200,70 @@ static void opt_structured_reply(struct nbd_conn *c, size_t len)
 	reply_ack(c, NBD_OPT_STRUCTURED_REPLY);
 }
 
+/* ---- meta contexts: what BLOCK_STATUS tells of ---- */
+
+void nbd_forget_contexts(struct nbd_conn *c)
+{
+	while (c->nr_contexts > 0)
+		free(c->context[--c->nr_contexts]);
+}
+
+static bool select_context(struct nbd_conn *c, const char *bitmap)
+{
+	char *copy = bitmap ? strdup(bitmap) : NULL;
+
+	if (c->nr_contexts == NBD_MAX_CONTEXTS || (bitmap && !copy))
+		return false;
+	c->context[c->nr_contexts++] = copy;
+	return true;
+}
+
+/* If it is asked for.  bitmap NULL: allocation. */
+static void offer(struct nbd_conn *c, uint32_t option, const struct nbd_meta_query *q, const char *bitmap)
+{
+	bool list = option == NBD_OPT_LIST_META_CONTEXT;
+	char *name = NULL;
+	size_t len;
+	uint8_t *p;
+
+	if (asprintf(&name, "%s%s", bitmap ? NBD_META_BITMAP : NBD_META_ALLOCATION, bitmap ? bitmap : "") < 0)
+		return;
+	len = strlen(name);
+	/* What does not fit is not offered; the end of the list always does. */
+	if (nbd_meta_matches(q, name, list) &&
+	    NBD_TEXT_SIZE - c->text_len >= len + 4 + 2 * NBD_OPTION_REPLY_SIZE &&
+	    (list || select_context(c, bitmap))) {
+		p = reply(c, option, NBD_REP_META_CONTEXT, 4 + len);
+		if (p) {
+			td_put_be32(p, list ? 0 : c->nr_contexts - 1);
+			memcpy(p + 4, name, len);
+		}
+	}
+	free(name);
+}
+
+/* Bitmaps that are inconsistent are not there for anybody. */
+static void offer_bitmaps(struct nbd_conn *c, uint32_t option, const struct nbd_meta_query *q)
+{
+	const struct td_image *im = td_vbd_image(disk(c));
+	struct td_bitmap_list l;
+
+	if (!im || td_image_bitmaps(im, &l) < 0)
+		return;
+	for (unsigned i = 0; i < l.nr; i++)
+		if (l.at[i].valid)
+			offer(c, option, q, l.at[i].name);
+	td_bitmap_list_done(&l);
+}
+
 /* No query lists all there is, and selects nothing. */
 static void opt_meta_context(struct nbd_conn *c, uint32_t option, const uint8_t *data, size_t len)
 {
-	const size_t name_len = sizeof(NBD_META_ALLOCATION) - 1;
-	bool set = option == NBD_OPT_SET_META_CONTEXT, matches;
+	bool set = option == NBD_OPT_SET_META_CONTEXT;
 	struct nbd_meta_query q;
-	uint8_t *p;
 
 	if (set)
-		c->block_status = false; /* also when it fails */
+		nbd_forget_contexts(c); /* also when it fails */
 	if (nbd_get_meta_query(data, len, &q) < 0 || (set && !c->structured)) {
 		reply_refusal(c, option, NBD_REP_ERR_INVALID,
 			      "the lengths do not add up, or STRUCTURED_REPLY is missing");
@@ -218,13 +273,8 @@ static void opt_meta_context(struct nbd_conn *c, uint32_t option, const uint8_t 
 		reply_refusal(c, option, NBD_REP_ERR_UNKNOWN, "no disk of this name");
 		return;
 	}
-	matches = q.allocation || (!set && (q.base_wildcard || !q.any));
-	p = matches ? reply(c, option, NBD_REP_META_CONTEXT, 4 + name_len) : NULL;
-	if (p) {
-		td_put_be32(p, 0); /* the only one: its number is 0 */
-		memcpy(p + 4, NBD_META_ALLOCATION, name_len);
-		c->block_status |= set;
-	}
+	offer(c, option, &q, NULL);
+	offer_bitmaps(c, option, &q);
 	reply_ack(c, option);
 }
 

@@ -97,7 +97,10 @@ enum nbd_cmd {
 #define NBD_STATE_HOLE 0x1u
 #define NBD_STATE_ZERO 0x2u
 
+#define NBD_STATE_DIRTY 0x1u /* of a dirty bitmap */
+
 #define NBD_META_ALLOCATION "base:allocation"
+#define NBD_META_BITMAP     "qemu:dirty-bitmap:" /* and its name; QEMU's docs/interop/nbd.rst */
 
 /* Errors on the wire.  They are not the system's errnos, though they look like Linux's. */
 enum nbd_error {

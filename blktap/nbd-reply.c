@@ -70,36 +70,71 @@ void nbd_reply_ok(struct nbd_job *job)
 	queue_reply(job);
 }
 
-/* ---- block status: one extent after the other ---- */
+/* ---- block status: one context after the other, and of each one extent after the other ---- */
 
-static uint32_t state_of(const struct td_extent *x)
+/*
+ * The answers of all contexts are put together in buf, each as a message: only the last says that it is the last.
+ *
+ *	| head | number | length, state | length, state ... | head | number | ...
+ */
+void nbd_status_begin(struct nbd_job *job, unsigned context)
 {
+	struct td_req *req = &job->req;
+
+	job->context = context;
+	job->chunk_at = context == 0 ? 0 : job->data_len;
+	job->data_len = job->chunk_at + NBD_STRUCTURED_REPLY_SIZE + 4;
+	job->nr_extents = 0;
+	req->bitmap = job->conn->context[context];
+	req->off = job->wire.off;
+	req->len = job->wire.len;
+}
+
+static uint32_t state_of(const struct td_req *req)
+{
+	const struct td_extent *x = &req->extent;
+
+	if (req->bitmap)
+		return req->dirty ? NBD_STATE_DIRTY : 0;
 	if (x->kind != TD_EXTENT_ZERO)
 		return 0;
 	return x->allocated ? NBD_STATE_ZERO : NBD_STATE_ZERO | NBD_STATE_HOLE;
 }
 
-/* Behind the context's number (which is 0); two of the same kind become one. */
+/* Two of the same kind become one. */
 static void add_extent(struct nbd_job *job, uint32_t len, uint32_t state)
 {
-	uint8_t *last = job->buf + 4 + 8 * (size_t)job->nr_extents - 8;
+	uint8_t *next = job->buf + job->data_len, *last = next - 8;
 
 	if (job->nr_extents > 0 && td_get_be32(last + 4) == state) {
 		td_put_be32(last, td_get_be32(last) + len);
 		return;
 	}
-	td_put_be32(last + 8, len);
-	td_put_be32(last + 12, state);
+	td_put_be32(next, len);
+	td_put_be32(next + 4, state);
+	job->data_len += 8;
 	job->nr_extents++;
 }
 
-static void reply_extents(struct nbd_job *job)
+/* This context's answer is whole; the next one's turn, or the client's. */
+static void end_context(struct nbd_job *job)
 {
-	td_put_be32(job->buf, 0);
-	job->data_len = 4 + 8 * (size_t)job->nr_extents;
-	job->head_len = nbd_put_chunk(job->head, job->wire.cookie, NBD_REPLY_TYPE_BLOCK_STATUS,
-				      (uint32_t)job->data_len);
-	queue_reply(job);
+	uint8_t *p = job->buf + job->chunk_at;
+	uint32_t len = 4 + 8 * job->nr_extents;
+	bool last = job->context + 1 == job->conn->nr_contexts;
+
+	if (last)
+		p += nbd_put_chunk(p, job->wire.cookie, NBD_REPLY_TYPE_BLOCK_STATUS, len);
+	else
+		p += nbd_put_chunk_more(p, job->wire.cookie, NBD_REPLY_TYPE_BLOCK_STATUS, len);
+	td_put_be32(p, job->context);
+	if (last) {
+		job->head_len = 0;
+		queue_reply(job);
+		return;
+	}
+	nbd_status_begin(job, job->context + 1);
+	td_vbd_submit(job->conn->server->e.vbd, &job->req);
 }
 
 /* The sum of the lengths is at most the request's, so it fits 32 bits. */
@@ -108,20 +143,20 @@ static void extent_done(struct nbd_job *job)
 	struct td_req *req = &job->req;
 	uint32_t len = (uint32_t)TD_MIN(req->extent.len, req->len);
 
-	add_extent(job, len, state_of(&req->extent));
+	add_extent(job, len, state_of(req));
 	req->off += len;
 	req->len -= len;
 	if (req->len > 0 && job->nr_extents < NBD_MAX_EXTENTS && !(job->wire.flags & NBD_CMD_FLAG_REQ_ONE))
 		td_vbd_submit(job->conn->server->e.vbd, req);
 	else
-		reply_extents(job);
+		end_context(job);
 }
 
 /* What was found before the error is an answer; the client asks on from there and gets the error then. */
 static void extent_failed(struct nbd_job *job, int result)
 {
 	if (job->nr_extents > 0)
-		reply_extents(job);
+		end_context(job);
 	else
 		nbd_reply_error(job, nbd_error_of(result, false));
 }

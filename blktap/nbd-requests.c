@@ -58,21 +58,22 @@ static void prepare(struct nbd_job *job)
 	req->len = q->len;
 	if (q->cmd == NBD_CMD_READ || q->cmd == NBD_CMD_WRITE)
 		req->iov = td_iov_buf(&job->vec, job->buf, q->len);
-	job->nr_extents = 0;
 	req->done = nbd_req_done;
 	req->owner = job->conn;
+	if (q->cmd == NBD_CMD_BLOCK_STATUS)
+		nbd_status_begin(job, 0);
 }
 
 /* ---- one request ---- */
 
-static size_t buffer_needed(const struct nbd_request *q)
+static size_t buffer_needed(const struct nbd_conn *c, const struct nbd_request *q)
 {
 	switch (q->cmd) {
 	case NBD_CMD_READ:
 	case NBD_CMD_WRITE:
 		return q->len;
 	case NBD_CMD_BLOCK_STATUS:
-		return 4 + 8 * NBD_MAX_EXTENTS;
+		return c->nr_contexts * (size_t)NBD_STATUS_SIZE;
 	default:
 		return 0;
 	}
@@ -90,7 +91,7 @@ static void refuse(struct nbd_job *job, enum nbd_error error)
 static bool start_job(struct nbd_job *job)
 {
 	struct nbd_conn *c = job->conn;
-	size_t len = buffer_needed(&job->wire);
+	size_t len = buffer_needed(c, &job->wire);
 	int r = len > 0 ? nbd_job_buffer(job, len) : 0;
 
 	c->held = r == -EAGAIN ? job : NULL;
@@ -119,7 +120,7 @@ static int check(const struct nbd_conn *c, const struct nbd_request *q)
 		.max_payload = NBD_MAX_PAYLOAD,
 		.read_only = td_vbd_read_only(vbd),
 		.structured = c->structured,
-		.block_status = c->block_status,
+		.block_status = c->nr_contexts > 0,
 	};
 
 	return nbd_check_request(q, &rules);

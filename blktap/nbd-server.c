@@ -44,6 +44,7 @@ static void bury(struct nbd_conn *c)
 		nbd_listen_pause(s, false);
 	free(c->in);
 	free(c->text);
+	nbd_forget_contexts(c);
 	free(c);
 }
 

@@ -121,6 +121,14 @@ size_t nbd_put_chunk(uint8_t *p, uint64_t cookie, uint16_t type, uint32_t payloa
 	return NBD_STRUCTURED_REPLY_SIZE;
 }
 
+size_t nbd_put_chunk_more(uint8_t *p, uint64_t cookie, uint16_t type, uint32_t payload_len)
+{
+	size_t n = nbd_put_chunk(p, cookie, type, payload_len);
+
+	td_put_be16(p + 4, 0);
+	return n;
+}
+
 size_t nbd_put_data_head(uint8_t *p, uint64_t cookie, uint64_t off, uint32_t len)
 {
 	size_t n = nbd_put_chunk(p, cookie, NBD_REPLY_TYPE_OFFSET_DATA, 8 + len);
@@ -197,16 +205,11 @@ int nbd_get_info_query(const uint8_t *p, size_t len, struct nbd_info_query *ret)
 	return 0;
 }
 
-static bool equals(const uint8_t *p, uint32_t len, const char *text)
-{
-	return len == strlen(text) && memcmp(p, text, len) == 0;
-}
-
 int nbd_get_meta_query(const uint8_t *p, size_t len, struct nbd_meta_query *ret)
 {
 	struct reader r = { p, len };
 	struct nbd_meta_query q = { 0 };
-	const uint8_t *name, *nr, *text;
+	const uint8_t *name, *nr;
 	uint32_t text_len;
 
 	name = take_string(&r, &q.name_len);
@@ -214,16 +217,29 @@ int nbd_get_meta_query(const uint8_t *p, size_t len, struct nbd_meta_query *ret)
 	if (!nr)
 		return -EINVAL;
 	q.name = (const char *)name;
-	q.any = td_get_be32(nr) > 0;
-	for (uint32_t i = td_get_be32(nr); i > 0; i--) {
-		text = take_string(&r, &text_len);
-		if (!text)
+	q.nr = td_get_be32(nr);
+	q.queries = r.p;
+	for (uint32_t i = q.nr; i > 0; i--)
+		if (!take_string(&r, &text_len))
 			return -EINVAL;
-		q.allocation |= equals(text, text_len, NBD_META_ALLOCATION);
-		q.base_wildcard |= equals(text, text_len, "base:");
-	}
 	if (r.left != 0)
 		return -EINVAL;
 	*ret = q;
 	return 0;
+}
+
+bool nbd_meta_matches(const struct nbd_meta_query *q, const char *context, bool list)
+{
+	const uint8_t *p = q->queries;
+	size_t want = strlen(context);
+
+	for (uint32_t i = 0, len; i < q->nr; i++, p += len) {
+		len = td_get_be32(p);
+		p += 4;
+		if (len == want && memcmp(p, context, len) == 0)
+			return true;
+		if (list && len > 0 && len < want && p[len - 1] == ':' && memcmp(p, context, len) == 0)
+			return true;
+	}
+	return list && q->nr == 0;
 }

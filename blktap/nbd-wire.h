@@ -23,7 +23,7 @@ struct nbd_rules {
 	uint32_t max_payload;
 	bool read_only;
 	bool structured;   /* structured replies were negotiated */
-	bool block_status; /* base:allocation was selected */
+	bool block_status; /* a meta context was selected */
 };
 
 /* The error that a request deserves for what it says, or 0.  Nothing of it is trusted. */
@@ -37,8 +37,9 @@ enum nbd_error nbd_error_of(int result, bool fast_zero);
 
 /* All return the bytes written to p. */
 size_t nbd_put_simple(uint8_t *p, uint64_t cookie, enum nbd_error error);
-size_t nbd_put_chunk(uint8_t *p, uint64_t cookie, uint16_t type, uint32_t payload_len); /* with DONE */
-size_t nbd_put_data_head(uint8_t *p, uint64_t cookie, uint64_t off, uint32_t len);      /* the data follow */
+size_t nbd_put_chunk(uint8_t *p, uint64_t cookie, uint16_t type, uint32_t payload_len);      /* with DONE */
+size_t nbd_put_chunk_more(uint8_t *p, uint64_t cookie, uint16_t type, uint32_t payload_len); /* without */
+size_t nbd_put_data_head(uint8_t *p, uint64_t cookie, uint64_t off, uint32_t len); /* the data follow */
 size_t nbd_put_error_chunk(uint8_t *p, uint64_t cookie, enum nbd_error error, const char *sentence);
 
 /* ---- options ---- */
@@ -54,14 +55,15 @@ TD_CHECK int nbd_get_info_query(const uint8_t *p, size_t len, struct nbd_info_qu
 
 struct nbd_meta_query {
 	const char *name;
-	uint32_t name_len;
-	bool any;           /* there was a query at all */
-	bool allocation;    /* base:allocation by its name */
-	bool base_wildcard; /* "base:": for listing */
+	uint32_t name_len, nr;  /* nr: queries */
+	const uint8_t *queries; /* whose lengths were checked */
 };
 
 /* Data of LIST_META_CONTEXT and SET_META_CONTEXT.  Likewise. */
 TD_CHECK int nbd_get_meta_query(const uint8_t *p, size_t len, struct nbd_meta_query *ret);
+
+/* Is this context asked for, by its name or (list) by what it begins with, up to a colon? */
+bool nbd_meta_matches(const struct nbd_meta_query *q, const char *context, bool list);
 
 /* A string without an end mark: its length stands elsewhere.  Returns len. */
 size_t nbd_put_text(uint8_t *p, const char *text, size_t len);

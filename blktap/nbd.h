@@ -28,7 +28,9 @@
 #define NBD_FREE_BYTES     (128u << 10) /* always granted to a connection that has nothing in flight */
 #define NBD_MAX_JOBS       256u         /* requests in flight of one connection */
 #define NBD_RESUME_JOBS    128u
-#define NBD_MAX_EXTENTS    500u
+#define NBD_MAX_EXTENTS    500u /* in the answer of one context */
+#define NBD_MAX_CONTEXTS   16u
+#define NBD_STATUS_SIZE    (NBD_STRUCTURED_REPLY_SIZE + 4 + 8 * NBD_MAX_EXTENTS)
 #define NBD_MAX_OPTIONS    128u
 #define NBD_MAX_OPTION_LEN (16u << 10)
 #define NBD_IN_SIZE        (80u << 10) /* requests read at once: 2000 reads, or 20 writes of 4 KiB */
@@ -47,7 +49,11 @@ struct nbd_job {
 	uint8_t *buf; /* payload, extents */
 	size_t buf_len;
 	struct iovec vec;
-	uint32_t nr_extents; /* BLOCK_STATUS: descriptors in buf */
+
+	/* BLOCK_STATUS */
+	unsigned context;    /* which is being asked */
+	size_t chunk_at;     /* in buf: where its answer begins */
+	uint32_t nr_extents; /* descriptors in it */
 
 	/* the reply */
 	uint8_t head[NBD_HEAD_MAX];
@@ -77,10 +83,14 @@ struct nbd_conn {
 
 	/* handshake */
 	struct td_timer timer;
-	bool no_zeroes, structured, block_status;
+	bool no_zeroes, structured;
 	unsigned nr_options;
 	uint8_t *text; /* replies; freed after the handshake */
 	size_t text_len;
+
+	/* what BLOCK_STATUS answers of: NULL: allocation; else a bitmap's name.  Their numbers are those here. */
+	char *context[NBD_MAX_CONTEXTS];
+	unsigned nr_contexts;
 
 	/* requests */
 	unsigned nr_jobs;        /* in the vbd, being received, being sent */
@@ -147,6 +157,7 @@ TD_CHECK int nbd_job_buffer(struct nbd_job *job, size_t len);
 bool nbd_step_hello(struct nbd_conn *c);
 bool nbd_step_option(struct nbd_conn *c);
 TD_CHECK int nbd_send_hello(struct nbd_conn *c);
+void nbd_forget_contexts(struct nbd_conn *c);
 
 /* nbd-requests.c */
 void nbd_conn_event(struct td_watch *w,
@@ -158,6 +169,8 @@ bool nbd_wants_input(const struct nbd_conn *c);
 void nbd_req_done(struct td_req *req, int result);
 void nbd_reply_error(struct nbd_job *job, enum nbd_error error);
 void nbd_reply_ok(struct nbd_job *job);
-void nbd_send(struct nbd_conn *c); /* what is there, until the socket takes no more */
+void nbd_status_begin(struct nbd_job *job,
+		      unsigned context); /* its request asks of this one, from the start on */
+void nbd_send(struct nbd_conn *c);       /* what is there, until the socket takes no more */
 
 #endif

@@ -181,6 +181,13 @@ static int serve_empty(const struct td_image *im, const struct td_req *req)
 	return req->op == TD_REQ_EXTENT || req->off > im->size ? -EINVAL : 0;
 }
 
+static int run_extent(struct td_image *im, struct td_req *req)
+{
+	if (!req->bitmap)
+		return td_image_extent(im, req->off, req->len, &req->extent);
+	return td_image_bitmap_extent(im, req->bitmap, req->off, req->len, &req->dirty, &req->extent.len);
+}
+
 /* The body of a request's coroutine. */
 static void serve(void *arg)
 {
@@ -210,7 +217,7 @@ static void serve(void *arg)
 					  req->flags & (TD_FUA | TD_MAY_UNMAP | TD_FAST));
 			break;
 		case TD_REQ_EXTENT:
-			r = td_image_extent(im, req->off, req->len, &req->extent);
+			r = run_extent(im, req);
 			break;
 		case TD_REQ_OPS:
 			break;

@@ -396,6 +396,58 @@ int td_image_empty(struct td_image *im, struct td_err *ret_err)
 	return im->drv->empty(im, ret_err);
 }
 
+/* ---- dirty bitmaps ---- */
+
+int td_image_bitmap(struct td_image *im, const struct td_bitmap_op *op, struct td_err *ret_err)
+{
+	int r;
+
+	im = td_image_layer(im);
+	r = check_change(im, "its bitmaps cannot be changed", ret_err);
+	if (r < 0)
+		return r;
+	if (!im->drv->bitmap)
+		return td_err_set(ret_err, -ENOTSUP, "%s: images of the format %s have no bitmaps", im->name,
+				  im->drv->name);
+	return im->drv->bitmap(im, op, ret_err);
+}
+
+int td_image_bitmaps(const struct td_image *im, struct td_bitmap_list *ret)
+{
+	int r = 0;
+
+	*ret = (struct td_bitmap_list){ 0 };
+	im = td_image_layer(im);
+	if (im->drv->bitmaps)
+		r = im->drv->bitmaps(im, ret);
+	if (r < 0)
+		td_bitmap_list_done(ret);
+	return r;
+}
+
+void td_bitmap_list_done(struct td_bitmap_list *l)
+{
+	for (unsigned i = 0; i < l->nr; i++)
+		free(l->at[i].name);
+	free(l->at);
+	*l = (struct td_bitmap_list){ 0 };
+}
+
+int td_image_bitmap_extent(struct td_image *im, const char *name, uint64_t off, uint64_t len, bool *ret_dirty,
+			   uint64_t *ret_len)
+{
+	int r = -ENOENT;
+
+	im = td_image_layer(im);
+	if (len == 0 || !td_in_range(off, len, im->size))
+		return -EINVAL;
+	image_enter(im);
+	if (im->drv->bitmap_extent)
+		r = im->drv->bitmap_extent(im, name, off, len, ret_dirty, ret_len);
+	im->in_flight--;
+	return r;
+}
+
 void td_image_freeze(struct td_image *im)
 {
 	im->frozen = true;

@@ -6,6 +6,7 @@ formats_libformats_a_SOURCES = \
 	formats/compress.c \
 	formats/luks.c \
 	formats/qcow.c \
+	formats/qcow2-bitmap.c \
 	formats/qcow2-ext.c \
 	formats/qcow2-header.c \
 	formats/qcow2-layout.c \

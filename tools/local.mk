@@ -39,6 +39,7 @@ bin_tap_ctl_LDADD = tools/libtoolcommon.a xen/libxs.a blktap/libctl.a $(DRIVER_L
 bin_PROGRAMS += bin/tap-img
 bin_tap_img_SOURCES = \
 	tools/tap-img/bench.c \
+	tools/tap-img/bitmap.c \
 	tools/tap-img/check.c \
 	tools/tap-img/commit.c \
 	tools/tap-img/compare.c \

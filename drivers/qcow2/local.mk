@@ -3,6 +3,12 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-adopt.c \
 	drivers/qcow2/qcow2-alloc.c \
 	drivers/qcow2/qcow2-backing.c \
+	drivers/qcow2/qcow2-bitmap-bits.c \
+	drivers/qcow2/qcow2-bitmap-op.c \
+	drivers/qcow2/qcow2-bitmap-size.c \
+	drivers/qcow2/qcow2-bitmap-store.c \
+	drivers/qcow2/qcow2-bitmap.c \
+	drivers/qcow2/qcow2-bitmap.h \
 	drivers/qcow2/qcow2-cache.c \
 	drivers/qcow2/qcow2-check-compare.c \
 	drivers/qcow2/qcow2-check-count.c \
@@ -19,6 +25,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-crypt.c \
 	drivers/qcow2/qcow2-discard.c \
 	drivers/qcow2/qcow2-empty.c \
+	drivers/qcow2/qcow2-extensions.c \
 	drivers/qcow2/qcow2-file.c \
 	drivers/qcow2/qcow2-frees.c \
 	drivers/qcow2/qcow2-header.c \

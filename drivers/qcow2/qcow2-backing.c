@@ -1,230 +1,26 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Recording another backing file: its name, and the header extension that says its format.
- *
- *	| header | extensions ... end |  unused  | name |  unused |	the first cluster
- *	'---- sector 0 ----'
- *
- * Name and format must agree at every instant, or a raw disk would be read in a format that its guest chose.  So one
- * write decides, that of the first sector, which is written whole or not at all: all that the new header uses behind it
- * is written before, into bytes that the old header does not use.  Where the extensions run past the first sector and
- * have to move, they move in two steps: first behind everything that is used, by an extension that holds nothing but
- * the old bytes (who does not know it skips it), and back to their place when that is free.
- *
- * All other extensions are kept, in their order.
+ * Recording another backing file.  Name and format change in the same instant (qcow2-extensions.c).
  */
 #include "qcow2-int.h"
 
-#define EXT_HEAD 8u
-#define EXT_FILL 0x7464666cu /* ours: nothing in it counts; gone again after the second step */
-
-struct change {
-	struct qcow2 *q;
-	const char *path, *format;
-	uint8_t *now, *next; /* the first cluster: as it is, as it is to be */
-	uint8_t *live;       /* for each byte: does the header use it now? */
-	size_t len;
-	size_t live_end;          /* no byte is live from here on; not below the first sector's end */
-	size_t ext_end, next_end; /* where the extensions of next end, and where all that it uses does */
-	struct qcow2_header h;
-};
-
-static size_t extensions_at(const struct qcow2 *q)
+static int change(struct qcow2 *q, const struct qcow2_extensions *want)
 {
-	return q->h.version == 2 ? QCOW2_HEADER_V2 : q->h.header_len;
-}
+	int r = qcow2_begin_write(q, 0, 0);
 
-/* ---- what is there ---- */
-
-static void mark_live(struct change *c, uint64_t from, uint64_t len)
-{
-	uint64_t end = TD_MIN(from + len, (uint64_t)c->len);
-
-	if (from >= end)
-		return;
-	memset(c->live + from, 1, end - from);
-	c->live_end = TD_MAX(c->live_end, (size_t)end);
-}
-
-static int load(struct change *c)
-{
-	struct qcow2 *q = c->q;
-	size_t pos = extensions_at(q), at = pos;
-	struct qcow2_ext e;
-	int r = td_image_pread(q->child, 0, c->now, c->len, TD_EXACT);
-
-	if (r < 0)
-		return r;
-	memcpy(c->now, q->sector0, sizeof(q->sector0));
-	memset(c->live, 0, c->len);
-	c->live_end = QCOW2_SECTOR;
-	for (; (r = qcow2_ext_next(&q->h, c->now, c->len, &pos, &e, NULL)) > 0; at = pos)
-		mark_live(c, at, e.type == EXT_FILL ? EXT_HEAD : EXT_HEAD + (uint64_t)e.len);
-	mark_live(c, at, EXT_HEAD); /* the end */
-	mark_live(c, q->h.backing_off, q->h.backing_len);
-	return r;
-}
-
-/* Does next leave alone what is live behind the first sector? */
-static bool spares_live(const struct change *c)
-{
-	for (size_t i = QCOW2_SECTOR; i < c->live_end; i++)
-		if (c->live[i] && c->now[i] != c->next[i])
-			return false;
-	return true;
-}
-
-/* ---- what is to be there ---- */
-
-/* Skip the bytes up to `to`: they stay as they are.  No room for that: *pos stays. */
-static void put_fill(struct change *c, size_t *pos, size_t to)
-{
-	size_t end = *pos + EXT_HEAD;
-
-	to = td_align_up(TD_MAX(to, end), 8);
-	if (to > c->len)
-		return;
-	td_put_be32(c->next + *pos, EXT_FILL);
-	td_put_be32(c->next + *pos + 4, (uint32_t)(to - end));
-	*pos = to;
-}
-
-static int put_others(struct change *c, size_t *to)
-{
-	size_t pos = extensions_at(c->q);
-	struct qcow2_ext e;
-	int r = 0, more;
-
-	while (r == 0 && (more = qcow2_ext_next(&c->q->h, c->now, c->len, &pos, &e, NULL)) != 0) {
-		if (more < 0)
-			return more;
-		if (e.type != QCOW2_EXT_BACKING_FORMAT && e.type != EXT_FILL)
-			r = qcow2_ext_put(c->next, c->len, to, e.type, e.data, e.len);
-	}
-	return r == 0 ? qcow2_ext_put(c->next, c->len, to, QCOW2_EXT_END, NULL, 0) : r;
-}
-
-/* The first place from `from` on where len bytes are not in use behind the first sector; it may be too near the end. */
-static size_t find_room(const struct change *c, size_t from, size_t len)
-{
-	for (size_t i = TD_MAX(from, (size_t)QCOW2_SECTOR); i < TD_MIN(from + len, c->live_end); i++)
-		if (c->live[i])
-			from = i + 1;
-	return from;
-}
-
-static int put_name(struct change *c)
-{
-	size_t len = c->path ? strlen(c->path) : 0, at = find_room(c, c->ext_end, len);
-
-	if (!td_in_range(at, len, c->len))
-		return -ENOSPC;
-	c->h.backing_off = len > 0 ? at : 0;
-	c->h.backing_len = (uint32_t)len;
-	memcpy(c->next + at, len > 0 ? c->path : "", len);
-	c->next_end = at + len;
-	return 0;
-}
-
-/*
- * Lay it out, with the extensions where they belong; behind: in unused bytes behind there, which a try before has told
- * (c->ext_end).  -ENOSPC: it does not fit, or would overwrite what the old header uses.
- */
-static int lay_out(struct change *c, bool behind)
-{
-	size_t pos = extensions_at(c->q);
-	int r = 0;
-
-	memcpy(c->next, c->now, c->len);
-	if (c->format)
-		r = qcow2_ext_put(c->next, c->len, &pos, QCOW2_EXT_BACKING_FORMAT, c->format,
-				  (uint32_t)strlen(c->format));
-	if (r == 0 && behind)
-		put_fill(c, &pos, find_room(c, c->ext_end, c->ext_end - pos + 8)); /* 8: it aligns */
-	if (r == 0)
-		r = put_others(c, &pos);
-	c->ext_end = pos;
-	if (r == 0)
-		r = put_name(c);
-	return r == 0 && !spares_live(c) ? -ENOSPC : r;
-}
-
-/* ---- writing it ---- */
-
-/* From the instant of the second write on it is so. */
-static int write_next(struct change *c)
-{
-	struct qcow2 *q = c->q;
-	size_t end = TD_MIN(td_align_up(c->next_end, QCOW2_SECTOR), c->len);
-	int r = 0;
-
-	if (end > QCOW2_SECTOR)
-		r = td_image_pwrite(q->child, QCOW2_SECTOR, c->next + QCOW2_SECTOR, end - QCOW2_SECTOR, 0);
-	return r == 0 ? qcow2_header_replace_locked(q, c->next, &c->h) : r;
-}
-
-/* One step.  1: it holds, but not everything lies as near to the header as it could. */
-static int step(struct change *c, bool may_fill)
-{
-	bool behind = false;
-	int r = load(c);
-
-	if (r < 0)
-		return r;
-	c->h = c->q->h;
-	r = lay_out(c, false);
-	if (r == -ENOSPC && may_fill) {
-		behind = true;
-		r = lay_out(c, true);
-	}
-	if (r == 0)
-		r = write_next(c);
-	return r == 0 ? behind || c->h.backing_off > c->ext_end : r;
-}
-
-static int change_locked(struct change *c)
-{
-	int r = step(c, true);
-
-	if (r < 0)
-		return r;
-	/* Extensions first, then the name.  What fails here changes nothing: the new pair is recorded. */
-	for (unsigned i = 0; r > 0 && i < 2; i++)
-		r = step(c, false);
-	return 0;
-}
-
-static int change(struct change *c)
-{
-	int r = qcow2_begin_write(c->q);
-
-	if (r == 0)
-		r = qcow2_header_settle(c->q);
-	if (r < 0)
-		return r;
-	td_co_guard(&c->q->header_lock);
-	return change_locked(c);
+	return r == 0 ? qcow2_extensions_change(q, want) : r;
 }
 
 int qcow2_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err)
 {
-	struct qcow2 *q = im->state;
-	struct change c = { .q = q, .path = path, .format = format, .len = q->g.cluster_size };
+	const struct qcow2_extensions want = { .path = path, .format = format };
 	int r;
 
 	if (path && strlen(path) > QCOW2_MAX_BACKING_NAME)
 		return td_err_set(ret_err, -ENAMETOOLONG,
 				  "%s: the name of its backing file is longer than %u bytes", im->name,
 				  QCOW2_MAX_BACKING_NAME);
-	c.now = td_buf_alloc(c.len);
-	c.next = td_buf_alloc(c.len);
-	c.live = calloc(1, c.len);
-	r = c.now && c.next && c.live ? change(&c) : -ENOMEM;
-	free(c.live);
-	if (c.now)
-		td_buf_free(c.now, c.len);
-	if (c.next)
-		td_buf_free(c.next, c.len);
+	r = change(im->state, &want);
 	if (r == -ENOSPC)
 		return td_err_set(
 			ret_err, r,

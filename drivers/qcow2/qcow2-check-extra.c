@@ -22,26 +22,7 @@ enum {
 	SNAP_EXTRA_MIN = 16, /* of version 3: the size of the state, and of the disk */
 };
 
-/* The bitmaps extension, its directory, and their limits (QEMU's). */
-enum {
-	BITMAPS_NR = 0,
-	BITMAPS_DIR_SIZE = 8,
-	BITMAPS_DIR_OFF = 16,
-	BITMAPS_LEN = 24,
-	DIR_TABLE_OFF = 0,
-	DIR_TABLE_SIZE = 8,
-	DIR_TYPE = 16,
-	DIR_GRANULARITY = 17,
-	DIR_NAME_LEN = 18,
-	DIR_EXTRA_LEN = 20,
-	DIR_HEAD = 24,
-};
-#define BITMAPS_DIR_MAX  (64u << 20)
-#define BITMAPS_MAX      65535u
-#define BITMAP_BYTES_MAX (512ull << 20)
-#define BITMAP_ENTRIES   (16ull << 20) /* of all tables together: ours */
-#define BITMAP_RESERVED  0xff000000000001feull
-#define BITMAP_ALL_ONES  1ull
+#define BITMAP_ENTRIES (16ull << 20) /* of all tables together: ours */
 
 /* ---- snapshots ---- */
 
@@ -290,12 +271,6 @@ int qcow2_mend_snapshots(struct qcow2_walk *w)
 
 /* ---- bitmaps ---- */
 
-struct bitmaps {
-	uint32_t nr;
-	uint64_t dir_off, dir_size;
-	uint64_t entries; /* read so far */
-};
-
 static int bitmaps_wrong(struct qcow2_walk *w, const char *what, uint64_t at)
 {
 	qcow2_found(w, 1, "bitmaps: %s: %#llx", what, (unsigned long long)at);
@@ -303,103 +278,78 @@ static int bitmaps_wrong(struct qcow2_walk *w, const char *what, uint64_t at)
 	return 0;
 }
 
-static bool entry_ok(const struct qcow2 *q, uint64_t raw)
+static int count_bitmap_part(struct qcow2_walk *w, uint64_t raw)
 {
-	uint64_t off = raw & QCOW2_OFF_MASK;
+	struct qcow2_bitmap_part p;
 
-	return !(raw & BITMAP_RESERVED) &&
-	       (off == 0 || (!(raw & BITMAP_ALL_ONES) && off % q->g.cluster_size == 0));
-}
-
-static int count_bitmap_entry(struct qcow2_walk *w, uint64_t raw)
-{
-	uint64_t off = raw & QCOW2_OFF_MASK;
-
-	if (!entry_ok(w->q, raw))
+	if (qcow2_bitmap_part_decode(&w->q->g, raw, &p) < 0)
 		return bitmaps_wrong(w, "a table has an entry that cannot be one", raw);
-	if (off == 0)
+	if (p.host_off == 0)
 		return 0;
-	if (qcow2_walk_exceeds(w, off, w->q->g.cluster_size))
-		return bitmaps_wrong(w, "data behind the end of the file", off);
-	return qcow2_walk_use(w, off, 1, 1, QCOW2_USE_DATA);
+	if (qcow2_walk_exceeds(w, p.host_off, w->q->g.cluster_size))
+		return bitmaps_wrong(w, "data behind the end of the file", p.host_off);
+	return qcow2_walk_use(w, p.host_off, 1, 1, QCOW2_USE_DATA);
 }
 
-static int count_bitmap(struct qcow2_walk *w, struct bitmaps *b, const uint8_t *e)
+/* entries: of all tables so far. */
+static int count_bitmap(struct qcow2_walk *w, const struct qcow2_bitmap_entry *e, uint64_t *entries)
 {
-	uint64_t off = td_get_be64(e + DIR_TABLE_OFF), nr = td_get_be32(e + DIR_TABLE_SIZE);
-	uint64_t bytes = nr * sizeof(uint64_t);
+	uint64_t bytes = (uint64_t)e->table_size * sizeof(uint64_t);
 	const uint8_t *buf;
 	int r;
 
-	if (off % w->q->g.cluster_size || off == 0 || nr == 0 ||
-	    nr > BITMAP_BYTES_MAX >> w->q->g.cluster_bits || !td_in_range(off, bytes, w->q->child->size) ||
-	    e[DIR_TYPE] != 1 || e[DIR_GRANULARITY] < 9 || e[DIR_GRANULARITY] > 31)
-		return bitmaps_wrong(w, "the directory names a table that cannot be one", off);
-	b->entries += nr;
-	if (b->entries > BITMAP_ENTRIES)
+	if (!td_in_range(e->table_off, bytes, w->q->child->size))
+		return bitmaps_wrong(w, "the directory names a table that cannot be one", e->table_off);
+	*entries += e->table_size;
+	if (*entries > BITMAP_ENTRIES)
 		return -EFBIG;
-	r = qcow2_walk_area(w, "a bitmap's table", off, bytes, 1);
+	r = qcow2_walk_area(w, "a bitmap's table", e->table_off, bytes, 1);
 	for (uint64_t at = 0, len; r == 0 && at < bytes; at += len) {
 		len = TD_MIN(bytes - at, (uint64_t)QCOW2_WALK_BYTES);
-		r = qcow2_walk_read(w, off + at, len, &buf);
+		r = qcow2_walk_read(w, e->table_off + at, len, &buf);
 		for (uint64_t i = 0; r == 0 && buf && i < len; i += sizeof(uint64_t))
 			if (td_get_be64(buf + i) != 0)
-				r = count_bitmap_entry(w, td_get_be64(buf + i));
+				r = count_bitmap_part(w, td_get_be64(buf + i));
 	}
 	return r;
 }
 
-/* Bytes of the entry at e; 0: it does not fit in len. */
-static uint64_t dir_entry_len(const uint8_t *e, uint64_t len)
+static int count_directory(struct qcow2_walk *w, const struct qcow2_bitmaps_ext *x, const uint8_t *dir)
 {
-	uint64_t need;
-
-	if (len < DIR_HEAD)
-		return 0;
-	need = td_align_up(
-		(uint64_t)DIR_HEAD + td_get_be16(e + DIR_NAME_LEN) + td_get_be32(e + DIR_EXTRA_LEN), 8);
-	return need <= len ? need : 0;
-}
-
-static int count_directory(struct qcow2_walk *w, struct bitmaps *b, const uint8_t *dir)
-{
-	uint64_t at = 0, len;
+	struct qcow2_bitmap_entry e = { 0 };
+	uint64_t at = 0, entries = 0;
 	uint32_t nr = 0;
 	int r = 0;
 
-	for (; r == 0 && at < b->dir_size; at += len, nr++) {
-		len = dir_entry_len(dir + at, b->dir_size - at);
-		if (len == 0 || nr == b->nr)
-			return bitmaps_wrong(w, "the directory has an entry too many, or one cut short", at);
-		r = count_bitmap(w, b, dir + at);
+	for (; r == 0 && at < x->dir_size; at += e.entry_len, nr++) {
+		if (nr == x->nr || qcow2_bitmap_entry_decode(&w->q->g, dir + at, x->dir_size - at, &e) < 0)
+			return bitmaps_wrong(w, "the directory has an entry too many, or one that cannot be",
+					     at);
+		r = count_bitmap(w, &e, &entries);
 	}
-	return r == 0 && nr != b->nr ? bitmaps_wrong(w, "the directory has too few entries", nr) : r;
+	return r == 0 && nr != x->nr ? bitmaps_wrong(w, "the directory has too few entries", nr) : r;
 }
 
 static int count_bitmaps(struct qcow2_walk *w, const struct qcow2_ext *e)
 {
-	struct bitmaps b = { 0 };
+	struct qcow2_bitmaps_ext x;
 	uint8_t *dir;
 	int r;
 
 	/* The bit says that another program, or a repair, made them void: then they are leaks. */
 	if (!(w->q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
 		return 0;
-	if (e->len != BITMAPS_LEN)
-		return bitmaps_wrong(w, "the header extension has a wrong length", e->len);
-	b.nr = td_get_be32(e->data + BITMAPS_NR);
-	b.dir_size = td_get_be64(e->data + BITMAPS_DIR_SIZE);
-	b.dir_off = td_get_be64(e->data + BITMAPS_DIR_OFF);
-	if (b.nr == 0 || b.nr > BITMAPS_MAX || b.dir_size == 0 || b.dir_size > BITMAPS_DIR_MAX ||
-	    b.dir_off == 0 || b.dir_off % w->q->g.cluster_size ||
-	    !td_in_range(b.dir_off, b.dir_size, w->q->child->size))
-		return bitmaps_wrong(w, "no directory can be at", b.dir_off);
-	dir = malloc(b.dir_size);
-	r = dir ? qcow2_walk_area(w, "the bitmap directory", b.dir_off, b.dir_size, 1) : -ENOMEM;
+	if (qcow2_bitmaps_ext_decode(&w->q->g, e, &x) < 0)
+		return bitmaps_wrong(w, "no directory can be what the header extension says; bytes of it",
+				     e->len);
+	if (!td_in_range(x.dir_off, x.dir_size, w->q->child->size))
+		return bitmaps_wrong(w, "no directory can be at", x.dir_off);
+	dir = malloc(x.dir_size);
+	r = dir ? qcow2_walk_area(w, "the bitmap directory", x.dir_off, x.dir_size, 1) : -ENOMEM;
 	if (r == 0)
-		r = td_image_pread(w->q->child, b.dir_off, dir, b.dir_size, TD_EXACT);
+		r = td_image_pread(w->q->child, x.dir_off, dir, x.dir_size, TD_EXACT);
 	if (r == 0)
-		r = count_directory(w, &b, dir);
+		r = count_directory(w, &x, dir);
 	free(dir);
 	return r;
 }

@@ -187,7 +187,7 @@ int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned f
 	/* No way to say "zero" over a backing image: image.c writes zeros, or tells who wanted it fast. */
 	if (q->h.version < 3 && (im->backing || (flags & TD_OWN)))
 		return -ENOTSUP;
-	r = qcow2_begin_write(q);
+	r = qcow2_begin_write(q, guest_off, len);
 	if (r == 0)
 		r = zero_all(im, &s, flags);
 	/* All of it again: which part found no space is not known here, and what is zero already costs nothing. */
@@ -206,7 +206,7 @@ int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
 
 	if (q->h.version < 3 && im->backing)
 		return 0;
-	r = qcow2_begin_write(q);
+	r = qcow2_begin_write(q, guest_off, len);
 	if (r == 0)
 		r = zero_middle(q, s.start, s.end, TD_MAY_UNMAP);
 	return r;

@@ -82,7 +82,7 @@ int qcow2_empty_from(struct qcow2 *q, uint64_t first)
 
 static int empty_all(struct qcow2 *q)
 {
-	int r = qcow2_begin_write(q);
+	int r = qcow2_begin_write(q, 0, 0); /* it is in the backing image: no byte changes */
 
 	if (r == 0)
 		r = qcow2_begin_alloc(q);

@@ -104,18 +104,24 @@ void qcow2_header_mended(struct qcow2_header *h, const void *arg)
 }
 
 /*
- * Autoclear bits say of some extension that it agrees with the contents.  We keep none of these (dirty bitmaps) up to
- * date, so they go before the first change.
+ * Autoclear bits say of some extension that it agrees with the contents.  We keep dirty bitmaps up to date; all other
+ * bits go before the first change.
  */
 int qcow2_begin_write_slow(struct qcow2 *q)
 {
 	struct qcow2_header h;
-	int r = 0;
+	bool bitmaps = false;
+	int r;
 
 	td_co_guard(&q->header_lock);
+	if (q->autoclear_done)
+		return 0;
+	r = settle_locked(q);
+	if (r == 0)
+		r = qcow2_bitmaps_begin_locked(q, &bitmaps);
 	h = q->h;
-	h.autoclear = 0;
-	if (q->h.autoclear != 0)
+	h.autoclear = bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0;
+	if (r == 0 && q->h.autoclear != h.autoclear)
 		r = switch_locked(q, &h);
 	if (r == 0)
 		q->autoclear_done = true;
@@ -187,6 +193,8 @@ static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 			*ret_names = e;
 		if (e.type == QCOW2_EXT_CRYPT)
 			read_crypt(q, &e);
+		if (e.type == QCOW2_EXT_BITMAPS)
+			qcow2_bitmaps_found(q, &e);
 		if (e.type == QCOW2_EXT_BACKING_FORMAT && q->h.backing_len > 0 && !q->im->backing_format) {
 			q->im->backing_format = strndup((const char *)e.data, e.len);
 			if (!q->im->backing_format)

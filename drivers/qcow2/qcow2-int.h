@@ -191,6 +191,7 @@ struct qcow2_area {
 	uint64_t first, last;
 };
 
+struct qcow2_bitmaps;
 struct qcow2_committer;
 struct qcow2_packed;
 struct qcow2_packer;
@@ -246,6 +247,8 @@ struct qcow2 {
 	struct qcow2_packer *packer; /* ... that are written */
 	uint64_t pack_at;            /* host byte: the next stream goes there; 0: into a cluster of its own */
 
+	struct qcow2_bitmaps *bitmaps;
+
 	struct td_keep *keep;    /* NULL: what is dirty goes with the process */
 	struct td_keep_old *old; /* while opening: what a killed process left */
 };
@@ -289,11 +292,51 @@ static inline void qcow2_put_entry(uint8_t *raw, uint64_t value)
 
 TD_CO TD_CHECK int qcow2_header_load(struct qcow2 *q, struct td_err *ret_err);
 
-/* Before the first write of any kind: clears the autoclear bits.  May yield.  Cheap once done. */
+/* Before the first write of any kind: clears the autoclear bits, marks dirty bitmaps.  May yield. */
 TD_CO TD_CHECK int qcow2_begin_write_slow(struct qcow2 *q);
-static inline int qcow2_begin_write(struct qcow2 *q)
+
+/* ---- qcow2-bitmap.c, qcow2-bitmap-store.c, qcow2-bitmap-op.c: dirty bitmaps ---- */
+
+TD_CHECK int qcow2_bitmaps_init(struct qcow2 *q);
+void qcow2_bitmaps_done(struct qcow2 *q);
+
+/* While the header is read: this is their extension. */
+void qcow2_bitmaps_found(struct qcow2 *q, const struct qcow2_ext *e);
+
+/* Which there are.  A directory that is damaged has none. */
+TD_CO TD_CHECK int qcow2_bitmaps_open(struct qcow2 *q, struct td_err *ret_err);
+
+/* Before the first write: the disk says that they are in use.  header_lock is held; *ret_keep: their bit stays. */
+TD_CO TD_CHECK int qcow2_bitmaps_begin_locked(struct qcow2 *q, bool *ret_keep);
+
+/* These bytes of the disk are going to change. */
+void qcow2_bitmaps_set(struct qcow2 *q, uint64_t guest_off, uint64_t len);
+
+/* Before any change of the disk's size, which may fail; and the change, which may be back again. */
+TD_CO TD_CHECK int qcow2_bitmaps_resize_begin(struct qcow2 *q);
+void qcow2_bitmaps_resize(struct qcow2 *q, uint64_t old, uint64_t size);
+
+/* Is there anything to be stored?  All that was written to the disk is committed first, and no write runs. */
+bool qcow2_bitmaps_to_store(const struct qcow2 *q);
+TD_CO TD_CHECK int qcow2_bitmaps_store(struct qcow2 *q);
+
+TD_CO TD_CHECK int qcow2_bitmap_op(struct td_image *im, const struct td_bitmap_op *op,
+				   struct td_err *ret_err);
+TD_CHECK int qcow2_bitmap_list(const struct td_image *im, struct td_bitmap_list *ret);
+TD_CO TD_CHECK int qcow2_bitmap_extent(struct td_image *im, const char *name, uint64_t guest_off,
+				       uint64_t len, bool *ret_dirty, uint64_t *ret_len);
+
+/*
+ * Before every change of the disk: these bytes are going to be others (len 0: no byte changes, but something else of
+ * the image does).  May yield the first time.
+ */
+static inline int qcow2_begin_write(struct qcow2 *q, uint64_t guest_off, uint64_t len)
 {
-	return q->autoclear_done ? 0 : qcow2_begin_write_slow(q);
+	int r = q->autoclear_done ? 0 : qcow2_begin_write_slow(q);
+
+	if (r == 0 && len > 0)
+		qcow2_bitmaps_set(q, guest_off, len);
+	return r;
 }
 
 /* Before the first change of metadata: sets the dirty bit where refcounts are lazy.  May yield. */
@@ -531,6 +574,19 @@ TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov 
 
 TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);
 TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len);
+
+/* ---- qcow2-extensions.c ---- */
+
+/* What is to stand behind the header beside what is not ours. */
+struct qcow2_extensions {
+	bool keep_backing;         /* the backing file stays; else: */
+	const char *path, *format; /* NULL: none; it is not said */
+	const struct qcow2_bitmaps_ext
+		*bitmaps; /* NULL: as it is; nr 0: none.  With it, the bit that says it is right */
+};
+
+/* At any instant the disk has the old ones or the new ones.  -ENOSPC: they do not fit. */
+TD_CO TD_CHECK int qcow2_extensions_change(struct qcow2 *q, const struct qcow2_extensions *want);
 
 /* ---- qcow2-backing.c, qcow2-empty.c ---- */
 

@@ -467,7 +467,7 @@ int qcow2_pack_pwritev(struct td_image *im, uint64_t guest_off, const struct td_
 		return -EINVAL;
 	r = start(q);
 	if (r == 0)
-		r = qcow2_begin_write(q);
+		r = qcow2_begin_write(q, guest_off, iov->len);
 	if (r == 0)
 		r = write_parts(im, guest_off, iov);
 	if (r == -ENOSPC && qcow2_reclaim(q))

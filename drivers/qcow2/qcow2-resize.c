@@ -261,6 +261,23 @@ static int reduce(struct qcow2 *q, uint64_t size)
 	return r;
 }
 
+/* Bitmaps have a bit for all of the disk at any time. */
+static int change_size(struct qcow2 *q, uint64_t old, uint64_t size)
+{
+	int r = qcow2_bitmaps_resize_begin(q);
+
+	if (r < 0)
+		return r;
+	if (size > old)
+		qcow2_bitmaps_resize(q, old, size);
+	r = size > old ? enlarge(q, old, size) : reduce(q, size);
+	if (r < 0 && size > old)
+		qcow2_bitmaps_resize(q, size, old);
+	else if (r == 0 && size < old)
+		qcow2_bitmaps_resize(q, old, size);
+	return r;
+}
+
 int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 {
 	struct qcow2 *q = im->state;
@@ -273,11 +290,11 @@ int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err)
 
 	if (r < 0 || size == old)
 		return r;
-	r = qcow2_begin_write(q);
+	r = qcow2_begin_write(q, 0, 0);
 	if (r == 0)
 		r = qcow2_begin_alloc(q);
 	if (r == 0)
-		r = size > old ? enlarge(q, old, size) : reduce(q, size);
+		r = change_size(q, old, size);
 	if (r < 0) {
 		im->size = old;
 		return td_err_set(ret_err, r, "%s: cannot be resized: %s", im->name, strerror(-r));

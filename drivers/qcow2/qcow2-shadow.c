@@ -28,7 +28,7 @@ static int settle(struct qcow2 *q)
 
 int qcow2_shadow_begin(struct qcow2_shadow *s, struct qcow2 *q, const struct td_progress *progress)
 {
-	int r = qcow2_begin_write(q);
+	int r = qcow2_begin_write(q, 0, 0);
 
 	*s = (struct qcow2_shadow){ .q = q, .g = q->g, .refcount_order = q->h.refcount_order };
 	td_range_lock(&q->ranges, &s->range, 0, INT64_MAX, TD_RANGE_EXCLUSIVE);

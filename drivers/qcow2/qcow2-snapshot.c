@@ -438,8 +438,18 @@ static int use(struct op *op)
 	op->areas = NULL;
 	q->nr_snaps = op->nr;
 	q->snap_table_len = op->len;
+	if (op->size != q->im->size)
+		qcow2_bitmaps_resize(q, q->im->size, op->size);
 	q->im->size = op->size;
 	return qcow2_shadow_use(&op->s);
+}
+
+/* All of the disk is going to be another. */
+static int mark_bitmaps(struct op *op)
+{
+	int r = qcow2_begin_write(op->q, 0, INT64_MAX);
+
+	return r == 0 && op->size != op->q->im->size ? qcow2_bitmaps_resize_begin(op->q) : r;
 }
 
 static int change(struct op *op, enum td_snap_op what, const struct td_progress *progress)
@@ -449,6 +459,8 @@ static int change(struct op *op, enum td_snap_op what, const struct td_progress 
 	op->size = op->q->im->size;
 	if (r == 0)
 		r = what == TD_SNAP_CREATE ? create(op) : what == TD_SNAP_APPLY ? apply(op) : delete (op);
+	if (r == 0 && what == TD_SNAP_APPLY)
+		r = mark_bitmaps(op);
 	if (r == 0)
 		r = note_places(op);
 	if (r == 0)

@@ -364,7 +364,7 @@ static int write_all(struct qcow2 *q, uint64_t guest_off, const struct td_iov *i
 int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
 {
 	struct qcow2 *q = im->state;
-	int r = qcow2_begin_write(q);
+	int r = qcow2_begin_write(q, guest_off, iov->len);
 
 	if (r == 0)
 		r = write_all(q, guest_off, iov);

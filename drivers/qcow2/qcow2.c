@@ -89,6 +89,14 @@ static int find_metadata(struct qcow2 *q, struct td_err *ret_err)
 	return r < 0 ? load_error(r, "snapshot table", ret_err) : qcow2_overlap_open(q, ret_err);
 }
 
+/* Whoever checks looks at all that names a cluster anyway; nobody asks a backing image. */
+static bool wants_bitmaps(const struct qcow2 *q)
+{
+	if ((q->im->flags & TD_OPEN_BACKING) || q->past)
+		return false;
+	return q->im->read_only || !(q->im->flags & TD_OPEN_CHECK);
+}
+
 static void set_limits(struct qcow2 *q)
 {
 	struct td_image *im = q->im;
@@ -125,6 +133,7 @@ static void state_done(struct qcow2 *q)
 	qcow2_frees_done(&q->pending);
 	qcow2_frees_done(&q->ready);
 	qcow2_adopt_done(q);
+	qcow2_bitmaps_done(q);
 	free(q->snaps);
 	free(q->snap_areas);
 	q->snaps = NULL;
@@ -147,8 +156,11 @@ static int open_tables(struct qcow2 *q, struct td_opts *opts, struct td_err *ret
 
 static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
 {
-	int r = qcow2_header_load(q, ret_err);
+	int r = qcow2_bitmaps_init(q);
 
+	if (r < 0)
+		return td_err_set(ret_err, r, "no memory");
+	r = qcow2_header_load(q, ret_err);
 	if (r == 0)
 		r = qcow2_crypt_open(q, opts, ret_err);
 	if (r == 0)
@@ -159,6 +171,8 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 		r = td_err_set(ret_err, -ENOMEM, "no memory for a coroutine");
 	if (r == 0)
 		r = find_metadata(q, ret_err);
+	if (r == 0 && wants_bitmaps(q))
+		r = qcow2_bitmaps_open(q, ret_err);
 	if (r == 0)
 		r = qcow2_adopt_write(q, ret_err);
 	if (r < 0)
@@ -211,10 +225,27 @@ static int write_all_back(struct qcow2 *q)
 	return r;
 }
 
+/* The disk is whole without them: whoever uses them finds them inconsistent and reads it all. */
+static void store_bitmaps(struct qcow2 *q)
+{
+	char line[256];
+	int r = qcow2_bitmaps_store(q);
+
+	if (r == 0 || !q->im->env->notice)
+		return;
+	snprintf(line, sizeof(line), "%s: its dirty bitmaps cannot be stored and are inconsistent now: %s",
+		 q->im->name, strerror(-r));
+	q->im->env->notice(line);
+}
+
 static int close_written(struct qcow2 *q)
 {
 	int r = write_all_back(q);
 
+	if (r == 0 && qcow2_bitmaps_to_store(q)) {
+		store_bitmaps(q);
+		r = write_all_back(q);
+	}
 	if (r < 0)
 		return r;
 	if (q->grown && q->child->size > q->end << q->g.cluster_bits)
@@ -340,6 +371,9 @@ const struct td_driver td_qcow2 = {
 	.snapshot = qcow2_snapshot,
 	.set_backing = qcow2_set_backing,
 	.empty = qcow2_empty,
+	.bitmap = qcow2_bitmap_op,
+	.bitmaps = qcow2_bitmap_list,
+	.bitmap_extent = qcow2_bitmap_extent,
 	.info = qcow2_info,
 	.counters = qcow2_counters,
 };

@@ -143,6 +143,40 @@ struct td_check {
 #define TD_FIX_LEAKS 0x01u
 #define TD_FIX_ALL   0x03u
 
+/*
+ * A dirty bitmap has a bit for each `granularity` bytes of the disk: set, once something in there was written while the
+ * bitmap was enabled.
+ */
+enum td_bitmap_what {
+	TD_BITMAP_ADD, /* enabled, and no bit set */
+	TD_BITMAP_REMOVE,
+	TD_BITMAP_CLEAR,
+	TD_BITMAP_ENABLE,
+	TD_BITMAP_DISABLE,
+	TD_BITMAP_MERGE, /* set all bits that another one has, of the same size of disk */
+};
+
+struct td_bitmap_op {
+	enum td_bitmap_what what;
+	const char *name;
+	uint64_t granularity;  /* ADD: bytes, a power of two; 0: as the driver likes */
+	struct td_image *from; /* MERGE: the other one's image */
+	const char *from_name;
+};
+
+struct td_bitmap_info {
+	char *name;
+	uint64_t granularity; /* bytes */
+	bool enabled;         /* it records */
+	bool in_use;          /* what is stored of it is outdated */
+	bool valid;           /* it can be asked; not if whoever used it last did not store it */
+};
+
+struct td_bitmap_list {
+	unsigned nr;
+	struct td_bitmap_info *at;
+};
+
 #define TD_COUNTERS_MAX 32
 
 struct td_counters {
@@ -269,6 +303,16 @@ struct td_driver {
 	 * leaves of each part what was there or nothing.
 	 */
 	int (*empty)(struct td_image *im, struct td_err *ret_err);
+
+	/* Durable when it returns 0; as before when it does not.  Nothing else is in flight. */
+	int (*bitmap)(struct td_image *im, const struct td_bitmap_op *op, struct td_err *ret_err);
+
+	/* Does not yield.  *ret, empty before, is the caller's. */
+	int (*bitmaps)(const struct td_image *im, struct td_bitmap_list *ret);
+
+	/* -ENOENT: there is no valid one of this name. */
+	int (*bitmap_extent)(struct td_image *im, const char *name, uint64_t off, uint64_t len,
+			     bool *ret_dirty, uint64_t *ret_len);
 
 	/* Facts for `info`, as name=value pairs; may be NULL. */
 	int (*info)(struct td_image *im, struct td_opts *ret);
@@ -434,6 +478,25 @@ TD_CO TD_CHECK int td_image_set_backing(struct td_image *im, const char *path, c
  * -ENOTSUP: it cannot be emptied, or there is no backing image.
  */
 TD_CO TD_CHECK int td_image_empty(struct td_image *im, struct td_err *ret_err);
+
+/*
+ * Change the dirty bitmaps of this image, under any filters.  Durable when it returns 0, and as it was before when it
+ * does not.  Nothing else may be in flight.  -ENOENT: there is none of this name; -EEXIST: there is one already;
+ * -EUCLEAN: it is inconsistent, and can only be removed.
+ */
+TD_CO TD_CHECK int td_image_bitmap(struct td_image *im, const struct td_bitmap_op *op,
+				   struct td_err *ret_err);
+
+/* Which bitmaps it has; none where the format has no such thing.  From anywhere.  *ret: see td_bitmap_list_done. */
+TD_CHECK int td_image_bitmaps(const struct td_image *im, struct td_bitmap_list *ret);
+void td_bitmap_list_done(struct td_bitmap_list *l); /* empty then */
+
+/*
+ * Are the bytes from off on dirty?  *ret_len of them (1..len) have that answer; more may follow with the same.
+ * -ENOENT: there is no valid bitmap of this name; -EINVAL: not in the disk.
+ */
+TD_CO TD_CHECK int td_image_bitmap_extent(struct td_image *im, const char *name, uint64_t off, uint64_t len,
+					  bool *ret_dirty, uint64_t *ret_len);
 
 /* The image below any filters: the one that has a backing image, or could have. */
 struct td_image *td_image_layer(const struct td_image *im);

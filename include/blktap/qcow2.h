@@ -237,6 +237,70 @@ TD_CHECK int qcow2_snapshot_decode(const struct qcow2_geom *g, const void *buf, 
  */
 size_t qcow2_snapshot_encode(const struct qcow2_snapshot *s, void *buf, size_t len);
 
+/* ---- dirty bitmaps: the extension, its directory, a bitmap's table ---- */
+
+#define QCOW2_MAX_BITMAPS          65535u         /* QEMU's limit, and ours */
+#define QCOW2_MAX_BITMAP_DIR       (64u << 20)    /* QEMU's limit, and ours */
+#define QCOW2_MAX_BITMAP_BYTES     (512ull << 20) /* of one, in whole clusters; likewise */
+#define QCOW2_MAX_BITMAP_NAME      1023u          /* likewise */
+#define QCOW2_MIN_GRANULARITY_BITS 9u             /* likewise */
+#define QCOW2_MAX_GRANULARITY_BITS 31u            /* likewise */
+#define QCOW2_BITMAPS_EXT_LEN      24u
+#define QCOW2_BITMAP_HEAD          24u /* the fixed part of a directory entry */
+#define QCOW2_BITMAP_FLAGS_AT      12u /* flags in it */
+
+#define QCOW2_BITMAP_IN_USE   (1u << 0) /* what is stored may be outdated */
+#define QCOW2_BITMAP_AUTO     (1u << 1) /* enabled: every write is recorded */
+#define QCOW2_BITMAP_EXTRA_OK (1u << 2) /* who does not know its extra data may use it all the same */
+
+struct qcow2_bitmaps_ext {
+	uint32_t nr;
+	uint64_t dir_off, dir_size;
+};
+
+/* -EUCLEAN: it has another length, or no directory can be there. */
+TD_CHECK int qcow2_bitmaps_ext_decode(const struct qcow2_geom *g, const struct qcow2_ext *e,
+				      struct qcow2_bitmaps_ext *ret);
+void qcow2_bitmaps_ext_encode(const struct qcow2_bitmaps_ext *x, uint8_t ret[QCOW2_BITMAPS_EXT_LEN]);
+
+/* One entry of the directory. */
+struct qcow2_bitmap_entry {
+	uint64_t table_off;
+	uint32_t table_size; /* entries */
+	uint32_t flags;
+	uint8_t type, granularity_bits;
+	uint16_t name_len;
+	uint32_t extra_len;
+	const uint8_t *extra; /* into the buffer */
+	const char *name;     /* likewise, not NUL-terminated */
+	size_t entry_len;     /* padded to 8 */
+	bool usable; /* of a kind that we know: a dirty bitmap, no flag or extra data that is strange to us */
+};
+
+/*
+ * buf: the directory from this entry on, len bytes of it.  -EUCLEAN: the entry does not fit, has no name, or its table
+ * is misplaced or larger than QCOW2_MAX_BITMAP_BYTES needs.
+ */
+TD_CHECK int qcow2_bitmap_entry_decode(const struct qcow2_geom *g, const void *buf, size_t len,
+				       struct qcow2_bitmap_entry *ret);
+
+/* Returns the entry's length; 0, and nothing is written, if that is more than len.  entry_len and usable: ignored. */
+size_t qcow2_bitmap_entry_encode(const struct qcow2_bitmap_entry *e, void *buf, size_t len);
+
+/* An entry of a bitmap's table: where a cluster of its bits is, or what all of them are. */
+struct qcow2_bitmap_part {
+	uint64_t host_off; /* 0: nowhere */
+	bool ones;         /* nowhere, and all bits are set */
+};
+
+TD_CHECK int qcow2_bitmap_part_decode(const struct qcow2_geom *g, uint64_t raw,
+				      struct qcow2_bitmap_part *ret);
+uint64_t qcow2_bitmap_part_encode(const struct qcow2_bitmap_part *p);
+
+/* Bytes of bits for a disk of this size; and entries of their table.  Of any size and granularity. */
+uint64_t qcow2_bitmap_bytes(uint64_t size, unsigned granularity_bits);
+uint64_t qcow2_bitmap_parts(const struct qcow2_geom *g, uint64_t size, unsigned granularity_bits);
+
 /* ---- compressed clusters ---- */
 
 /*

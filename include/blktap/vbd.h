@@ -26,12 +26,15 @@ enum td_req_op {
 /* The export's; valid until done() is called, which is exactly once, never from inside td_vbd_submit. */
 struct td_req {
 	enum td_req_op op;
-	unsigned flags;                               /* TD_FUA, TD_MAY_UNMAP, TD_FAST */
-	uint64_t off, len;                            /* READ and WRITE: len is iov.len */
-	struct td_iov iov;                            /* READ, WRITE: the export's memory */
-	struct td_extent extent;                      /* EXTENT: the answer */
+	unsigned flags;          /* TD_FUA, TD_MAY_UNMAP, TD_FAST */
+	uint64_t off, len;       /* READ and WRITE: len is iov.len */
+	struct td_iov iov;       /* READ, WRITE: the export's memory */
+	struct td_extent extent; /* EXTENT: the answer */
+	const char *
+		bitmap; /* EXTENT: of this dirty bitmap; the answer is in extent.len and dirty.  NULL: of data */
+	bool dirty;
 	void (*done)(struct td_req *req, int result); /* 0 or -errno */
-	const void *owner; /* for td_vbd_cancel_all; else of no meaning */
+	const void *owner;                            /* for td_vbd_cancel_all; else of no meaning */
 
 	/* the vbd's */
 	struct td_vbd *vbd;

@@ -188,7 +188,13 @@ static void cut_options_are_refused(void **state)
 		assert_int_equal(nbd_get_meta_query(p, len, &mq), len == sizeof(meta) ? 0 : -EINVAL);
 		free(p);
 	}
-	assert_true(mq.any && mq.base_wildcard && !mq.allocation && mq.name_len == 1);
+	assert_int_equal(nbd_get_meta_query(meta, sizeof(meta), &mq), 0);
+	assert_true(mq.nr == 2 && mq.name_len == 1);
+	assert_true(nbd_meta_matches(&mq, "base:allocation", true));
+	assert_false(nbd_meta_matches(&mq, "base:allocation", false));
+	assert_false(nbd_meta_matches(&mq, "qemu:dirty-bitmap:y", true));
+	assert_true(nbd_meta_matches(&mq, "x:y", false));
+	assert_false(nbd_meta_matches(&mq, "x:yz", true));
 }
 
 static void lengths_that_lie_are_refused(void **state)

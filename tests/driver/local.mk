@@ -87,6 +87,11 @@ tests_driver_test_qcow2_adopt_SOURCES = tests/driver/test-qcow2-adopt.c tests/dr
 tests_driver_test_qcow2_adopt_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_adopt_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-bitmap
+tests_driver_test_qcow2_bitmap_SOURCES = tests/driver/test-qcow2-bitmap.c
+tests_driver_test_qcow2_bitmap_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_bitmap_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-check
 tests_driver_test_qcow2_check_SOURCES = tests/driver/test-qcow2-check.c $(QCOW2_TEST_SOURCES)
 tests_driver_test_qcow2_check_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)

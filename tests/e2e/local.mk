@@ -10,6 +10,7 @@ E2E += tests/e2e/check-damaged.sh
 EXTRA_DIST += tests/e2e/check-set.py tests/e2e/qcow2_damage.py
 E2E += tests/e2e/tools-bench.sh
 E2E += tests/e2e/tools-commit.sh
+E2E += tests/e2e/tools-bitmap.sh
 E2E += tests/e2e/tools-map.sh
 E2E += tests/e2e/tools-rebase.sh
 EXTRA_DIST += tests/e2e/chains.py

@@ -66,6 +66,7 @@ run tap-img.1 2
 run tap-img.1 3
 run tap-img.1 4
 run tap-img.1 5
+run tap-img.1 6
 
 # ---- daemons ----
 

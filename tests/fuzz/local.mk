@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 FUZZ_REPLAYS = \
+	tests/fuzz/replay-bitmaps \
 	tests/fuzz/replay-header \
 	tests/fuzz/replay-inflate \
 	tests/fuzz/replay-snapshots \
@@ -16,6 +17,11 @@ FUZZ_CFLAGS = $(AM_CFLAGS) -Wno-frame-larger-than
 
 tests_fuzz_make_corpus_SOURCES = tests/fuzz/make-corpus.c
 tests_fuzz_make_corpus_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_bitmaps_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-bitmaps.c tests/fuzz/fuzz.h
+tests_fuzz_replay_bitmaps_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"bitmaps"'
+tests_fuzz_replay_bitmaps_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_bitmaps_LDADD = $(FUZZ_LIBS)
 
 tests_fuzz_replay_header_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-header.c tests/fuzz/fuzz.h
 tests_fuzz_replay_header_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"header"'
@@ -82,6 +88,7 @@ EXTRA_DIST += tests/fuzz/image-mutator.c
 # For long sessions by hand: ./configure --enable-fuzz CC=clang --enable-sanitizers.
 if FUZZ
 FUZZ_TARGETS = \
+	tests/fuzz/fuzz-bitmaps \
 	tests/fuzz/fuzz-header \
 	tests/fuzz/fuzz-inflate \
 	tests/fuzz/fuzz-snapshots \
@@ -89,6 +96,9 @@ FUZZ_TARGETS = \
 
 noinst_PROGRAMS += $(FUZZ_TARGETS)
 
+tests_fuzz_fuzz_bitmaps_SOURCES = tests/fuzz/fuzz-bitmaps.c
+tests_fuzz_fuzz_bitmaps_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_bitmaps_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_header_SOURCES = tests/fuzz/fuzz-header.c
 tests_fuzz_fuzz_header_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_header_LDADD = $(FUZZ_LIBS)

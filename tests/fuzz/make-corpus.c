@@ -105,6 +105,36 @@ static void snapshots(void)
 	put("snapshots/three", buf, len);
 }
 
+/* The extension, then its directory: one as usual, one with extra data, one of a strange kind. */
+static void bitmaps(void)
+{
+	static const struct qcow2_bitmap_entry entries[] = {
+		{ .flags = QCOW2_BITMAP_AUTO, .type = 1, .granularity_bits = 16, .name = "a", .name_len = 1 },
+		{ .flags = QCOW2_BITMAP_EXTRA_OK | QCOW2_BITMAP_IN_USE,
+		  .type = 1,
+		  .granularity_bits = 9,
+		  .extra = (const uint8_t *)"extra",
+		  .extra_len = 5,
+		  .name = "second",
+		  .name_len = 6 },
+		{ .type = 2, .granularity_bits = 63, .name = "third one", .name_len = 9 },
+	};
+	uint8_t buf[512] = { 7 };
+	struct qcow2_bitmaps_ext x = { .nr = TD_NELEMS(entries), .dir_off = 0x50000 };
+	size_t start = 8 + QCOW2_BITMAPS_EXT_LEN, len = start;
+
+	for (unsigned i = 0; i < TD_NELEMS(entries); i++) {
+		struct qcow2_bitmap_entry e = entries[i];
+
+		e.table_off = 0x60000 + 0x10000ull * i;
+		e.table_size = i + 1;
+		len += qcow2_bitmap_entry_encode(&e, buf + len, sizeof(buf) - len);
+	}
+	x.dir_size = len - start;
+	qcow2_bitmaps_ext_encode(&x, buf + 8);
+	put("bitmaps/three", buf, len);
+}
+
 static void inflate_seeds(void)
 {
 	uint8_t plain[512], buf[8 + 512] = { 0 };
@@ -162,6 +192,7 @@ int main(int argc, char **argv)
 	headers();
 	tables();
 	snapshots();
+	bitmaps();
 	inflate_seeds();
 	nbd();
 	refcounts();

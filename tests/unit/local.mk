@@ -5,6 +5,7 @@ UNIT_TESTS = \
 	tests/unit/test-blkif \
 	tests/unit/test-compress \
 	tests/unit/test-luks \
+	tests/unit/test-qcow2-bitmap \
 	tests/unit/test-qcow2-ext \
 	tests/unit/test-qcow2-header \
 	tests/unit/test-qcow2-layout \
@@ -54,6 +55,10 @@ tests_unit_test_qcow2_layout_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_refcount_SOURCES = tests/unit/test-qcow2-refcount.c tests/unit/unit.h
 tests_unit_test_qcow2_refcount_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_refcount_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow2_bitmap_SOURCES = tests/unit/test-qcow2-bitmap.c tests/unit/unit.h
+tests_unit_test_qcow2_bitmap_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow2_bitmap_LDADD = $(UNIT_LIBS)
+
 tests_unit_test_qcow2_snapshot_SOURCES = tests/unit/test-qcow2-snapshot.c tests/unit/unit.h
 tests_unit_test_qcow2_snapshot_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_snapshot_LDADD = $(UNIT_LIBS)

@@ -159,6 +159,7 @@ static int set_size(const struct cli_opt *o, const char *text, uint64_t *ret, st
 static int set_field(const struct cli_opt *o, void *args, const char *text, struct td_err *ret_err)
 {
 	void *field = (char *)args + o->field;
+	struct cli_steps *steps;
 	struct cli_list *list;
 	char name[64];
 
@@ -180,6 +181,14 @@ static int set_field(const struct cli_opt *o, void *args, const char *text, stru
 		return 0;
 	case CLI_SIZE:
 		return set_size(o, text, field, ret_err);
+	case CLI_STEP:
+		steps = field;
+		if (steps->nr == CLI_LIST_MAX)
+			return td_err_set(ret_err, -EINVAL, "%s: more than %u steps", opt_text(o, name),
+					  CLI_LIST_MAX);
+		steps->step[steps->nr].opt = o;
+		steps->step[steps->nr++].value = text;
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -18,6 +18,7 @@ enum cli_kind {
 	CLI_ID,    /* int >= 0; -1 when not given */
 	CLI_LIST,  /* struct cli_list */
 	CLI_SIZE,  /* uint64_t: bytes, "64K"; CLI_SIZE_NONE when not given */
+	CLI_STEP,  /* struct cli_steps, of several options: they are done in the order in which they stand */
 };
 
 #define CLI_SIZE_NONE UINT64_MAX
@@ -29,9 +30,19 @@ static inline uint64_t cli_size_or(uint64_t size, uint64_t otherwise)
 
 #define CLI_LIST_MAX 16
 
+struct cli_opt;
+
 struct cli_list {
 	unsigned nr;
 	const char *item[CLI_LIST_MAX]; /* argv's own */
+};
+
+struct cli_steps {
+	unsigned nr;
+	struct {
+		const struct cli_opt *opt;
+		const char *value; /* argv's own; "" of one that takes none */
+	} step[CLI_LIST_MAX];
 };
 
 struct cli_opt {

@@ -80,6 +80,48 @@ static int add_fact(json_t *facts, json_t *data, const struct td_opt *o)
 	return to ? set(to, name, value_of_text(name, o->value)) : -ENOMEM;
 }
 
+static json_t *bitmap_fact(const struct td_bitmap_info *b)
+{
+	json_t *flags = json_array();
+	int r = 0;
+
+	if (b->in_use)
+		r = json_array_append_new(flags, json_string("in-use"));
+	if (r == 0 && b->enabled)
+		r = json_array_append_new(flags, json_string("auto"));
+	if (r < 0) {
+		json_decref(flags);
+		return NULL;
+	}
+	return json_pack("{s:o, s:o, s:I}", "flags", flags, "name", print_name(b->name), "granularity",
+			 (json_int_t)b->granularity);
+}
+
+json_t *facts_bitmaps(const struct td_image *im)
+{
+	json_t *list = json_array();
+	struct td_bitmap_list l;
+	int r = td_image_bitmaps(im, &l);
+
+	for (unsigned i = 0; r == 0 && i < l.nr; i++)
+		r = json_array_append_new(list, bitmap_fact(&l.at[i]));
+	td_bitmap_list_done(&l);
+	if (r == 0)
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
+static int add_bitmaps(json_t *data, const struct td_image *im)
+{
+	json_t *list = facts_bitmaps(im);
+
+	if (json_array_size(list) > 0)
+		return set(data, "bitmaps", list);
+	json_decref(list);
+	return list ? 0 : -ENOMEM;
+}
+
 /* Of formats: what a leaf says of itself is how it was opened now, not what the image is. */
 static int add_driver_facts(json_t *facts, struct td_image *im)
 {
@@ -94,6 +136,8 @@ static int add_driver_facts(json_t *facts, struct td_image *im)
 	for (unsigned i = 0; i < o.nr && r == 0; i++)
 		r = add_fact(facts, data, &o.opt[i]);
 	td_opts_done(&o);
+	if (r == 0)
+		r = add_bitmaps(data, im);
 	if (r == 0 && json_object_size(data) > 0)
 		r = set(facts, "format-specific",
 			json_pack("{s:s, s:O}", "type", im->drv->name, "data", data));
@@ -242,8 +286,29 @@ static void print_backing(const json_t *facts)
 	print_text(facts, "backing file format", "backing-filename-format");
 }
 
+/* As qemu-img prints lists of objects. */
+static void print_bitmaps(const json_t *list)
+{
+	printf("    bitmaps:\n");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *b = json_array_get(list, i), *flags = json_object_get(b, "flags");
+
+		printf("        [%zu]:\n            flags:\n", i);
+		for (size_t k = 0; k < json_array_size(flags); k++)
+			printf("                [%zu]: %s\n", k, json_string_value(json_array_get(flags, k)));
+		printf("            name: ");
+		print_safe(json_string_value(json_object_get(b, "name")));
+		printf("\n            granularity: %lld\n",
+		       (long long)json_integer_value(json_object_get(b, "granularity")));
+	}
+}
+
 static void print_specific(const char *name, json_t *value, int indent)
 {
+	if (json_is_array(value)) {
+		print_bitmaps(value);
+		return;
+	}
 	printf("%*s", indent, "");
 	for (const char *p = name; *p; p++)
 		putchar(*p == '-' ? ' ' : *p);

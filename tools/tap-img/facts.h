@@ -15,6 +15,9 @@
  */
 TD_CO TD_CHECK int facts_of_image(struct td_image *im, json_t **ret_facts, struct td_err *ret_err);
 
+/* Its dirty bitmaps: [{"flags":["in-use","auto"],"name":...,"granularity":...}].  NULL: no memory. */
+json_t *facts_bitmaps(const struct td_image *im);
+
 /* The format of the image under any filters, as qemu-img calls it. */
 const char *facts_format(const struct td_image *im);
 

@@ -5,8 +5,8 @@
 #include "verbs.h"
 
 static const struct cli_cmd *const cmds[] = {
-	&bench_cmd, &check_cmd,   &commit_cmd, &compare_cmd, &convert_cmd,  &create_cmd, &info_cmd,
-	&map_cmd,   &measure_cmd, &rebase_cmd, &resize_cmd,  &snapshot_cmd, NULL,
+	&bench_cmd, &bitmap_cmd, &check_cmd,   &commit_cmd, &compare_cmd, &convert_cmd,  &create_cmd,
+	&info_cmd,  &map_cmd,    &measure_cmd, &rebase_cmd, &resize_cmd,  &snapshot_cmd, NULL,
 };
 
 static const struct cli_prog prog = {
