@@ -9,6 +9,8 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -241,10 +243,25 @@ static void we_read_beside_qemu_readers(void **state)
 	let_go(h);
 }
 
-static void we_are_refused_what_qemu_nbd_serves(void **state)
+/* Until a server there says its first word: the socket is older than the lock. */
+static void wait_for_greeting(const char *path)
 {
 	const struct timespec tick = { .tv_nsec = 20000000 };
-	const char *path = testenv_path(&env, "raw"), *socket = testenv_path(&env, "served");
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char word;
+
+	assert_true(fd >= 0);
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	for (unsigned i = 0; i < 10000 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0; i++)
+		nanosleep(&tick, NULL);
+	assert_int_equal(read(fd, &word, 1), 1);
+	close(fd);
+}
+
+static void we_are_refused_what_qemu_nbd_serves(void **state)
+{
+	const char *path = testenv_path(&env, "raw"), *served = testenv_path(&env, "served");
 	pid_t pid;
 
 	(void)state;
@@ -252,11 +269,10 @@ static void we_are_refused_what_qemu_nbd_serves(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", socket, path, NULL);
+		execlp("qemu-nbd", "qemu-nbd", "-t", "-f", "raw", "-k", served, path, NULL);
 		_exit(127);
 	}
-	for (unsigned i = 0; i < 10000 && access(socket, F_OK) < 0; i++)
-		nanosleep(&tick, NULL);
+	wait_for_greeting(served);
 	assert_int_equal(try_open(0, "raw"), -EBUSY);
 	assert_int_equal(try_open(TD_OPEN_RDONLY, "raw"), -EBUSY);
 	assert_int_equal(kill(pid, SIGTERM), 0);
