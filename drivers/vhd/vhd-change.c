@@ -318,8 +318,10 @@ static int empty_locked(struct vhd *v)
 		r = drop_unit(v, v->g.bat_off + i);
 	if (r == 0)
 		r = td_meta_commit(v->meta);
-	if (r == 0)
+	if (r == 0) {
+		td_meta_forget(v->meta, VHD_BITMAPS);
 		r = vhd_find_end(v, &end, &blocks, NULL);
+	}
 	return r == 0 ? cut_to(v, td_align_up(end, VHD_SECTOR)) : r;
 }
 

@@ -61,6 +61,18 @@ tests_driver_test_meta_SOURCES = tests/driver/test-meta.c tests/driver/kept.c te
 tests_driver_test_meta_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_meta_LDADD = $(DRIVER_TEST_LIBS)
 
+VHD_TEST_SOURCES = tests/driver/vhd-fixture.h tests/driver/vhd-fsck.c tests/driver/vhd-fsck.h
+
+DRIVER_TESTS += tests/driver/test-vhd
+tests_driver_test_vhd_SOURCES = tests/driver/test-vhd.c $(VHD_TEST_SOURCES)
+tests_driver_test_vhd_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vhd_LDADD = $(DRIVER_TEST_LIBS)
+
+DRIVER_TESTS += tests/driver/test-vhd-parent
+tests_driver_test_vhd_parent_SOURCES = tests/driver/test-vhd-parent.c $(VHD_TEST_SOURCES)
+tests_driver_test_vhd_parent_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vhd_parent_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-vhd-loops
 tests_driver_test_vhd_loops_SOURCES = tests/driver/test-vhd-loops.c tests/driver/vhd-fsck.c tests/driver/vhd-fsck.h \
 	tests/driver/kept.c tests/driver/kept.h

@@ -3,8 +3,12 @@
 
 #include <blktap/vhd.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* The specification's checksum: all bytes but its own. */
 static bool sum_ok(const uint8_t *raw, size_t len, size_t at)
@@ -29,65 +33,83 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Blocks in order: each inside the file as far as its bitmap, behind the tables, and over no other. */
-static int blocks(struct vhd_fsck *k, uint32_t *at, uint64_t nr, uint64_t first, uint64_t len, uint64_t size)
+struct tables {
+	uint64_t off, end, block_len, file, header;
+};
+
+/* Blocks in order: each inside the file as far as its bitmap, and over nothing else. */
+static int blocks(struct vhd_fsck *k, uint32_t *at, uint64_t nr, const struct tables *t)
 {
-	uint64_t end = first;
+	uint64_t end = 512; /* of the footer */
 
 	qsort(at, nr, sizeof(*at), by_value);
 	for (uint64_t i = 0; i < nr; i++) {
-		uint64_t off = (uint64_t)at[i] * 512;
+		uint64_t off = (uint64_t)at[i] * 512, gap = off - end;
 
-		if (off < end)
+		if (off < end || td_overlap(off, t->block_len, t->off, t->end - t->off) ||
+		    td_overlap(off, t->block_len, t->header, 1024))
 			return wrong("a block over another or over tables", off);
-		if (off + len > td_align_up(size, 512))
+		if (off + t->block_len > td_align_up(t->file, 512))
 			return wrong("a block outside the file", off);
-		k->holes += i > 0 ? (off - end) / len : 0; /* before the first are names, and a batmap */
-		end = off + len;
+		if (i > 0 &&
+		    (t->off < end || t->off > off)) /* before the first, and there, are names and a batmap */
+			k->holes += gap / t->block_len;
+		end = off + t->block_len;
 	}
 	k->blocks = nr;
-	k->holes += end + len <= size ? (size - end) / len : 0;
+	if (end + t->block_len <= t->file && t->off < end)
+		k->holes += (t->file - end) / t->block_len;
 	return 0;
 }
 
 static int bat(struct vhd_fsck *k, const uint8_t *file, size_t size, const uint8_t *head)
 {
-	uint64_t off = td_get_be64(head + 16), block = td_get_be32(head + 32), nr = 0, first;
+	uint64_t off = td_get_be64(head + 16), block = td_get_be32(head + 32), nr = 0;
 	uint32_t max = td_get_be32(head + 28), *at;
+	struct tables t = { off, td_align_up(off + (uint64_t)max * 4, 512),
+			    block + TD_MAX(512u, block / 4096), size };
 	int r;
 
 	if (!td_in_range(off, (uint64_t)max * 4, size))
 		return wrong("the BAT lies outside the file", off);
-	at = calloc(max + 1, sizeof(*at));
+	at = calloc((size_t)max + 1, sizeof(*at));
 	for (uint32_t i = 0; at && i < max; i++)
 		if (td_get_be32(file + off + (size_t)i * 4) != VHD_UNUSED)
 			at[nr++] = td_get_be32(file + off + (size_t)i * 4);
-	first = td_align_up(off + (uint64_t)max * 4, 512);
-	r = at ? blocks(k, at, nr, first, block + TD_MAX(512u, block / 4096), size) : -1;
+	r = at ? blocks(k, at, nr, &t) : -1;
 	free(at);
+	return r;
+}
+
+static int look(struct vhd_fsck *k, const uint8_t *file, size_t size)
+{
+	uint64_t head;
+	int r;
+
+	if (size < 2048 || !sum_ok(file, 512, 64) || memcmp(file, "conectix", 8) != 0)
+		return wrong("the copy of the footer", size);
+	head = td_get_be64(file + 16);
+	if (!td_in_range(head, 1024, size) || !sum_ok(file + head, 1024, 36))
+		return wrong("the header", head);
+	r = bat(k, file, size, file + head);
+	k->whole = r == 0 && size % 512 == 0 && memcmp(file, file + size - 512, 512) == 0;
 	return r;
 }
 
 int vhd_fsck(const char *path, struct vhd_fsck *ret)
 {
-	FILE *f = fopen(path, "re");
-	uint8_t *file = malloc(VHD_FSCK_MAX);
-	size_t size;
-	int r = -1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
+	struct stat st;
+	void *file;
 
 	*ret = (struct vhd_fsck){ 0 };
-	if (!f || !file)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		abort();
-	size = fread(file, 1, VHD_FSCK_MAX, f);
-	(void)fclose(f);
-	if (size < 2048 || !sum_ok(file, 512, 64) || memcmp(file, "conectix", 8) != 0)
-		r = wrong("the copy of the footer", size);
-	else if (!td_in_range(td_get_be64(file + 16), 1024, size) ||
-		 !sum_ok(file + td_get_be64(file + 16), 1024, 36))
-		r = wrong("the header", td_get_be64(file + 16));
-	else
-		r = bat(ret, file, size, file + td_get_be64(file + 16));
-	ret->whole = r == 0 && size % 512 == 0 && memcmp(file, file + size - 512, 512) == 0;
-	free(file);
+	file = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	if (file == MAP_FAILED)
+		return wrong("it cannot be read", (unsigned long long)st.st_size);
+	r = look(ret, file, (size_t)st.st_size);
+	(void)munmap(file, (size_t)st.st_size);
 	return r;
 }

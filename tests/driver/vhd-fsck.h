@@ -8,8 +8,6 @@
 
 #include <blktap/base.h>
 
-#define VHD_FSCK_MAX (64u << 20)
-
 struct vhd_fsck {
 	uint64_t blocks;
 	uint64_t holes; /* space of blocks that no block has */
