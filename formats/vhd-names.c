@@ -249,6 +249,20 @@ static int to_url(const char *path, uint8_t *ret, size_t *ret_len)
 
 /* ---- what the driver asks ---- */
 
+static int from_narrow(const uint8_t *data, size_t len, char ret[VHD_NAME_MAX + 1])
+{
+	size_t n = strnlen((const char *)data, len);
+
+	if (n > VHD_NAME_MAX)
+		return -EUCLEAN;
+	for (size_t i = 0; i < n; i++)
+		if (data[i] < 0x20)
+			return -EUCLEAN;
+	memcpy(ret, data, n);
+	ret[n] = '\0';
+	return to_path(ret);
+}
+
 int vhd_name_of_locator(uint32_t platform, const uint8_t *data, size_t len, char ret[VHD_NAME_MAX + 1])
 {
 	int r;
@@ -263,15 +277,8 @@ int vhd_name_of_locator(uint32_t platform, const uint8_t *data, size_t len, char
 	case VHD_LOC_WI2R:
 	case VHD_LOC_WI2K:
 		/* Some are text of single bytes: then the second is not the upper half of a Latin letter. */
-		if (len >= 2 && data[0] != 0 && data[1] != 0) {
-			size_t n = strnlen((const char *)data, len);
-
-			if (n > VHD_NAME_MAX)
-				return -EUCLEAN;
-			memcpy(ret, data, n);
-			ret[n] = '\0';
-			return to_path(ret);
-		}
+		if (len >= 2 && data[0] != 0 && data[1] != 0)
+			return from_narrow(data, len, ret);
 		r = from_utf16(data, len, false, ret);
 		return r < 0 ? r : to_path(ret);
 	default:

@@ -67,7 +67,8 @@ static int bat(struct vhd_fsck *k, const uint8_t *file, size_t size, const uint8
 	uint64_t off = td_get_be64(head + 16), block = td_get_be32(head + 32), nr = 0;
 	uint32_t max = td_get_be32(head + 28), *at;
 	struct tables t = { off, td_align_up(off + (uint64_t)max * 4, 512),
-			    block + TD_MAX(512u, block / 4096), size };
+			    block + TD_MAX(512u, block / 4096), size,
+			    td_get_be64(file + 16) };
 	int r;
 
 	if (!td_in_range(off, (uint64_t)max * 4, size))

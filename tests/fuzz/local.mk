@@ -4,7 +4,8 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-header \
 	tests/fuzz/replay-inflate \
 	tests/fuzz/replay-snapshots \
-	tests/fuzz/replay-tables
+	tests/fuzz/replay-tables \
+	tests/fuzz/replay-vhd
 
 check_PROGRAMS += $(FUZZ_REPLAYS)
 EXTRA_PROGRAMS += tests/fuzz/make-corpus
@@ -42,6 +43,11 @@ tests_fuzz_replay_tables_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-tables.c 
 tests_fuzz_replay_tables_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"tables"'
 tests_fuzz_replay_tables_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_tables_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_vhd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhd.c tests/fuzz/fuzz.h
+tests_fuzz_replay_vhd_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhd"'
+tests_fuzz_replay_vhd_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_vhd_LDADD = $(FUZZ_LIBS)
 
 # Whole images through the driver: it runs on what the driver tests run on.
 check_PROGRAMS += tests/fuzz/replay-image
@@ -92,7 +98,8 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-header \
 	tests/fuzz/fuzz-inflate \
 	tests/fuzz/fuzz-snapshots \
-	tests/fuzz/fuzz-tables
+	tests/fuzz/fuzz-tables \
+	tests/fuzz/fuzz-vhd
 
 noinst_PROGRAMS += $(FUZZ_TARGETS)
 
@@ -111,4 +118,7 @@ tests_fuzz_fuzz_snapshots_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_tables_SOURCES = tests/fuzz/fuzz-tables.c
 tests_fuzz_fuzz_tables_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_tables_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_vhd_SOURCES = tests/fuzz/fuzz-vhd.c
+tests_fuzz_fuzz_vhd_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_vhd_LDADD = $(FUZZ_LIBS)
 endif

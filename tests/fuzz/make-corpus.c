@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include <blktap/qcow2.h>
+#include <blktap/vhd.h>
 
 static const char *top;
 
@@ -182,6 +183,35 @@ static void refcounts(void)
 	put("refcounts/two-in-one", two_in_one, sizeof(two_in_one));
 }
 
+/* footer | header | batmap's header | a locator's data */
+static void vhd_one(const char *name, enum vhd_type type, uint32_t platform, const char *parent)
+{
+	struct vhd_footer f = { .data_off = 512, .creator = VHD_CREATOR_TAP, .size = 8 << 20, .type = type };
+	struct vhd_header h = { .bat_off = 1536, .max_entries = 4, .block_size = VHD_BLOCK };
+	struct vhd_batmap m = { .off = 2560, .sectors = 1, .version = VHD_BATMAP_VERSION };
+	static uint8_t buf[VHD_FOOTER + VHD_HEADER + VHD_SECTOR + VHD_LOCATOR_MAX];
+	size_t len = 0, at = sizeof(buf) - VHD_LOCATOR_MAX;
+
+	memset(buf, 0, sizeof(buf));
+	f.creator_version = VHD_VERSION_CURRENT;
+	vhd_geometry(f.size, &f);
+	h.locator[0] = (struct vhd_locator){ platform, 512, 20, 4096 };
+	td_ignore(vhd_name_to_header(parent, h.parent_name));
+	td_ignore(vhd_name_to_locator(platform, parent, buf + at, &len));
+	vhd_footer_encode(&f, buf);
+	vhd_header_encode(&h, buf + VHD_FOOTER);
+	vhd_batmap_encode(&m, buf + VHD_FOOTER + VHD_HEADER);
+	buf[500] = 1; /* the checksums are put right */
+	put(name, buf, at + len);
+}
+
+static void vhd(void)
+{
+	vhd_one("vhd/dynamic", VHD_DYNAMIC, VHD_LOC_W2RU, "");
+	vhd_one("vhd/w2ru", VHD_DIFF, VHD_LOC_W2RU, "./base.vhd");
+	vhd_one("vhd/macx", VHD_DIFF, VHD_LOC_MACX, "/a b/base.vhd");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -196,5 +226,6 @@ int main(int argc, char **argv)
 	inflate_seeds();
 	nbd();
 	refcounts();
+	vhd();
 	return 0;
 }

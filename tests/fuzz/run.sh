@@ -11,7 +11,7 @@ seconds=${1:-${FUZZ_SECONDS:-2}}
 [ $# = 0 ] || shift
 src=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 clang=${FUZZ_CC:-clang}
-codecs="header tables snapshots bitmaps inflate"
+codecs="header tables snapshots bitmaps inflate vhd"
 drivers="refcounts image ring nbd"
 
 tmp=$(mktemp -d)
@@ -127,7 +127,7 @@ compile_daemon()
 compile_drivers()
 {
 	[ ! -e "$tmp/driver" ] || return 0
-	compile driver "$src"/drivers/*.c "$src"/drivers/rt/*.c "$src"/drivers/io/*.c "$src"/drivers/qcow2/*.c \
+	compile driver "$src"/drivers/*.c "$src"/drivers/*/*.c \
 		"$src"/tests/lib/testenv.c "$src"/tests/lib/sim*.c
 	touch "$tmp/driver"
 }
@@ -135,7 +135,7 @@ compile_drivers()
 one()
 {
 	case $1 in
-	header | tables | snapshots | bitmaps | inflate)
+	header | tables | snapshots | bitmaps | inflate | vhd)
 		build "$1" codec
 		fuzz "$1" "$src/tests/fuzz/corpus/$1" -max_len=4096 -rss_limit_mb=512
 		;;

@@ -64,6 +64,7 @@ static void what_is_no_name_is_refused(void **state)
 	assert_null(plain_name(VHD_LOC_MACX, "file:///a%2"));
 	assert_null(plain_name(VHD_LOC_MACX, "file:///a%00b"));
 	assert_null(plain_name(VHD_LOC_MACX, ""));
+	assert_null(plain_name(VHD_LOC_WI2R, "a\tb"));
 	assert_null(wide_name(VHD_LOC_W2RU, ""));
 	assert_null(wide_name(VHD_LOC_W2RU, "a\nb"));
 	assert_null(wide_name(VHD_LOC_W2KU, "C:"));
