@@ -17,6 +17,7 @@
 
 #define IV_LEN       16u
 #define HASHES_MAX   64u
+#define OLD_KEY      16u
 #define CONTEXTS_MAX 32u          /* kept while nobody uses them */
 #define PIECE        (256u << 10) /* bytes in one buffer */
 /* From here on a request goes to a worker: below it is done before a worker is awake. */
@@ -161,6 +162,20 @@ int td_crypt_new(const struct td_cipher *cipher, const uint8_t *key, struct td_c
 	return 0;
 }
 
+int td_crypt_new_old(const struct td_secret *s, struct td_crypt **ret, struct td_err *ret_err)
+{
+	const struct td_cipher c = { .mode = TD_CIPHER_CBC, .iv = TD_IV_PLAIN64, .key_len = OLD_KEY };
+	uint8_t *key = td_locked_alloc(OLD_KEY);
+	int r;
+
+	if (!key)
+		return td_err_set(ret_err, -ENOMEM, "no memory for the key");
+	memcpy(key, s->bytes, TD_MIN(s->len, (size_t)OLD_KEY));
+	r = td_crypt_new(&c, key, ret, ret_err);
+	td_locked_free(key, OLD_KEY);
+	return r;
+}
+
 void td_crypt_free(struct td_crypt *c)
 {
 	struct context *x;
@@ -245,7 +260,7 @@ struct piece {
 
 static struct piece piece_of(uint64_t off, uint64_t iv_off, const struct td_iov *iov, uint64_t done)
 {
-	size_t head = (off + done) % TD_CRYPT_SECTOR;
+	size_t head = (iv_off + done) % TD_CRYPT_SECTOR;
 	uint64_t len = TD_MIN(iov->len - done, (uint64_t)PIECE - head);
 
 	return (struct piece){

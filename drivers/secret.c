@@ -155,3 +155,16 @@ int td_secret_load(struct td_opts *opts, const char *file, const char *fd, void 
 	*ret = s;
 	return 0;
 }
+
+int td_secret_for_new(const struct td_create *c, struct td_secret **ret, struct td_err *ret_err)
+{
+	int r = td_secret_load(c->opts, "encrypt.key-file", NULL, c->env->notice, ret, ret_err);
+
+	if (r == 0 && !*ret && c->spec_opts)
+		r = td_secret_load(c->spec_opts, "key-file", "key-fd", c->env->notice, ret, ret_err);
+	if (r == 0 && !*ret)
+		r = td_err_set(
+			ret_err, -EINVAL,
+			"encryption needs a pass phrase: name a file with it by encrypt.key-file=FILE");
+	return r;
+}

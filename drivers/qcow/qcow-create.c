@@ -54,6 +54,20 @@ static int read_backing(struct wish *w, struct td_opts *opts, struct td_err *ret
 	return 0;
 }
 
+/* Nothing is kept of the pass phrase; but who has none could not open what is made. */
+static int read_crypt(struct wish *w, struct td_opts *opts, struct td_err *ret_err)
+{
+	const char *v = td_opts_get(opts, "encrypt.format");
+
+	if (!v)
+		return 0;
+	(void)td_opts_get(opts, "encrypt.key-file");
+	if (strcmp(v, "aes") != 0)
+		return td_err_set(ret_err, -EINVAL, "encrypt.format=%s: qcow knows aes alone", v);
+	w->h.crypt = QCOW_CRYPT_AES;
+	return 0;
+}
+
 static int lay_out(struct wish *w, uint64_t size, struct td_opts *opts, struct td_err *ret_err)
 {
 	size_t name = 0;
@@ -61,6 +75,8 @@ static int lay_out(struct wish *w, uint64_t size, struct td_opts *opts, struct t
 
 	if (r == 0)
 		r = read_cluster(w, opts, ret_err);
+	if (r == 0)
+		r = read_crypt(w, opts, ret_err);
 	if (r < 0)
 		return r;
 	if (size == 0)
@@ -115,9 +131,13 @@ static int write_image(const struct wish *w, struct td_image *child)
 
 int qcow_create(const struct td_create *c, struct td_err *ret_err)
 {
+	struct td_secret *s = NULL;
 	struct wish w = { 0 };
 	int r = lay_out(&w, c->size, c->opts, ret_err);
 
+	if (r == 0 && w.h.crypt)
+		r = td_secret_for_new(c, &s, ret_err);
+	td_secret_free(s);
 	if (r < 0)
 		return td_err_prefix(ret_err, r, "%s", c->path);
 	r = write_image(&w, c->child);

@@ -5,6 +5,7 @@
 #ifndef QCOW_INT_H
 #define QCOW_INT_H
 
+#include <blktap/crypt.h>
 #include <blktap/err.h>
 #include <blktap/grains.h>
 #include <blktap/image.h>
@@ -19,6 +20,7 @@ struct qcow {
 	struct qcow_header h;
 	struct td_grains *grains;
 	struct qcow_unpacked *unpacked; /* the cluster that was inflated last */
+	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
 };
 
 static inline size_t qcow_cluster_size(const struct qcow *q)
@@ -34,6 +36,14 @@ TD_CO TD_CHECK int qcow_read_packed(struct td_image *im, const struct td_grain *
 /* For TD_COMPRESS (image.h). */
 TD_CO TD_CHECK int qcow_write_packed(struct qcow *q, uint64_t off, const struct td_iov *iov);
 void qcow_unpacked_done(struct qcow *q);
+
+/* ---- qcow-crypt.c: data of encrypted images, as td_grains_ops has it ---- */
+
+TD_CHECK int qcow_crypt_open(struct qcow *q, struct td_opts *opts, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow_data_read(struct td_image *im, uint64_t host_off, uint64_t guest_off,
+				  const struct td_iov *iov);
+TD_CO TD_CHECK int qcow_data_write(struct td_image *im, uint64_t host_off, uint64_t guest_off,
+				   const struct td_iov *iov);
 
 /* ---- qcow-create.c ---- */
 

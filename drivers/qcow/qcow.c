@@ -53,13 +53,22 @@ static uint64_t l1_entry(const struct td_image *im, uint64_t raw)
 	return qcow_l1e(header_of(im), raw);
 }
 
-/* An encrypted image has its own `read` and `write` here, and says `sealed` in the config. */
 static const struct td_grains_ops grains_ops = {
 	.decode = decode,
 	.encode = encode,
 	.table_at = l1_entry,
 	.table_raw = l1_entry,
 	.read_packed = qcow_read_packed,
+};
+
+static const struct td_grains_ops sealed_ops = {
+	.decode = decode,
+	.encode = encode,
+	.table_at = l1_entry,
+	.table_raw = l1_entry,
+	.read_packed = qcow_read_packed,
+	.read = qcow_data_read,
+	.write = qcow_data_write,
 };
 
 /* ---- open ---- */
@@ -73,10 +82,7 @@ static int load_header(struct qcow *q, struct td_err *ret_err)
 
 	if (r < 0)
 		return td_err_set(ret_err, r, "cannot read the header: %s", strerror(-r));
-	r = qcow_header_decode(buf, len, &q->h, ret_err);
-	if (r == 0 && q->h.crypt != QCOW_CRYPT_NONE)
-		return td_err_set(ret_err, -ENOTSUP, "it is encrypted (AES), which is not supported");
-	return r;
+	return qcow_header_decode(buf, len, &q->h, ret_err);
 }
 
 /* The format has no field for the backing file's format: the user says it. */
@@ -107,7 +113,8 @@ static int open_grains(struct qcow *q, struct td_opts *opts, struct td_err *ret_
 {
 	const struct qcow_header *h = &q->h;
 	struct td_grains_config c = {
-		.ops = &grains_ops,
+		.ops = h->crypt ? &sealed_ops : &grains_ops,
+		.sealed = h->crypt != QCOW_CRYPT_NONE,
 		.tag = { { KEEP_TAG, h->cluster_bits | h->l2_bits << 8 | (uint32_t)h->l1_swapped << 16 } },
 		.grain_bits = h->cluster_bits,
 		.table_bits = h->l2_bits,
@@ -139,8 +146,11 @@ static int qcow_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 		r = load_backing(q, ret_err);
 	}
 	if (r == 0)
+		r = qcow_crypt_open(q, opts, ret_err);
+	if (r == 0)
 		r = open_grains(q, opts, ret_err);
 	if (r < 0) {
+		td_crypt_free(q->crypt);
 		free(im->backing_path);
 		im->backing_path = NULL;
 		return td_err_prefix(ret_err, r, "%s", im->name);
@@ -151,9 +161,12 @@ static int qcow_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 static int qcow_close(struct td_image *im)
 {
 	struct qcow *q = im->state;
+	int r;
 
 	qcow_unpacked_done(q);
-	return td_grains_close(q->grains);
+	r = td_grains_close(q->grains);
+	td_crypt_free(q->crypt);
+	return r;
 }
 
 /* ---- data ---- */
@@ -177,6 +190,8 @@ static int qcow_pwritev(struct td_image *im, uint64_t off, const struct td_iov *
 
 	if (!(flags & TD_COMPRESS))
 		return td_grains_pwritev(grains_of(im), off, iov, flags);
+	if (header_of(im)->crypt)
+		return -ENOTSUP;
 	r = qcow_write_packed(im->state, off, iov);
 	return r == 0 && (flags & TD_FUA) ? td_grains_flush(grains_of(im)) : r;
 }
@@ -233,6 +248,10 @@ static int qcow_info(struct td_image *im, struct td_opts *ret)
 	r = td_opts_add(ret, "cluster-size", cluster, NULL);
 	if (r == 0 && q->h.xen)
 		r = td_opts_add(ret, "xen-header", q->h.l1_swapped ? "little-endian" : "big-endian", NULL);
+	if (r == 0 && q->h.crypt)
+		r = td_opts_add(ret, "encrypted", "true", NULL);
+	if (r == 0 && q->h.crypt)
+		r = td_opts_add(ret, "encrypt.format", "aes", NULL);
 	return r;
 }
 

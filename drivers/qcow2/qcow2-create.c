@@ -238,21 +238,6 @@ static int write_header(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	return r;
 }
 
-/* By encrypt.key-file, or else by the key-file of the specification, with which the image is going to be opened. */
-static int load_secret(const struct wish *w, struct td_secret **ret, struct td_err *ret_err)
-{
-	void (*notice)(const char *line) = w->c->env->notice;
-	int r = td_secret_load(w->c->opts, "encrypt.key-file", NULL, notice, ret, ret_err);
-
-	if (r == 0 && !*ret)
-		r = td_secret_load(w->c->spec_opts, "key-file", "key-fd", notice, ret, ret_err);
-	if (r == 0 && !*ret)
-		r = td_err_set(
-			ret_err, -EINVAL,
-			"encryption needs a pass phrase: name a file with it by encrypt.key-file=FILE");
-	return r;
-}
-
 /* Of AES nothing is kept but the method. */
 static int write_crypt(struct wish *w, struct td_err *ret_err)
 {
@@ -261,7 +246,7 @@ static int write_crypt(struct wish *w, struct td_err *ret_err)
 	int r = 0;
 
 	if (w->h.crypt)
-		r = load_secret(w, &s, ret_err);
+		r = td_secret_for_new(w->c, &s, ret_err);
 	if (r == 0 && w->h.crypt == QCOW2_CRYPT_LUKS)
 		r = td_luks_create(&at, &w->crypt, &w->luks, s, ret_err);
 	td_secret_free(s);

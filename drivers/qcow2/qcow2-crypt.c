@@ -10,8 +10,6 @@
  */
 #include "qcow2-int.h"
 
-#define AES_KEY 16u
-
 static bool by_host(const struct qcow2 *q)
 {
 	return q->h.crypt == QCOW2_CRYPT_LUKS;
@@ -48,20 +46,6 @@ static int no_secret(const struct qcow2 *q, struct td_err *ret_err)
 	return td_err_set(ret_err, -ENOKEY,
 			  "the image is encrypted (%s): name a file with its pass phrase by key-file=FILE",
 			  by_host(q) ? "LUKS" : "AES");
-}
-
-static int open_aes(struct qcow2 *q, const struct td_secret *s, struct td_err *ret_err)
-{
-	const struct td_cipher c = { .mode = TD_CIPHER_CBC, .iv = TD_IV_PLAIN64, .key_len = AES_KEY };
-	uint8_t *key = td_locked_alloc(AES_KEY);
-	int r;
-
-	if (!key)
-		return td_err_set(ret_err, -ENOMEM, "no memory for the key");
-	memcpy(key, s->bytes, TD_MIN(s->len, (size_t)AES_KEY));
-	r = td_crypt_new(&c, key, &q->crypt, ret_err);
-	td_locked_free(key, AES_KEY);
-	return r;
 }
 
 static int open_luks(struct qcow2 *q, const struct td_cipher *c, const struct td_secret *s, uint64_t rounds,
@@ -109,7 +93,7 @@ int qcow2_crypt_open(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_e
 	if (r == 0 && !s)
 		r = no_secret(q, ret_err);
 	else if (r == 0 && !by_host(q))
-		r = open_aes(q, s, ret_err);
+		r = td_crypt_new_old(s, &q->crypt, ret_err);
 	else if (r == 0 && q->has_luks)
 		r = open_luks(q, &c, s, rounds, ret_err);
 	td_secret_free(s);

@@ -12,6 +12,7 @@
 
 #include <blktap/luks.h>
 
+struct td_create;
 struct td_image;
 struct td_iov;
 struct td_opts;
@@ -42,6 +43,9 @@ void td_secret_free(struct td_secret *s); /* NULL is fine */
 TD_CHECK int td_secret_load(struct td_opts *opts, const char *file, const char *fd,
 			    void (*notice)(const char *line), struct td_secret **ret, struct td_err *ret_err);
 
+/* Of a new image: by the create option encrypt.key-file, or else by key-file or key-fd of the specification. */
+TD_CHECK int td_secret_for_new(const struct td_create *c, struct td_secret **ret, struct td_err *ret_err);
+
 /* ---- crypt.c: sectors ---- */
 
 #define TD_CRYPT_SECTOR 512u
@@ -51,6 +55,9 @@ struct td_crypt;
 /* key: c->key_len bytes, copied.  *ret is the caller's: td_crypt_free.  -ENOTSUP: not in this OpenSSL. */
 TD_CHECK int td_crypt_new(const struct td_cipher *c, const uint8_t *key, struct td_crypt **ret,
 			  struct td_err *ret_err);
+
+/* The AES of old qcow and qcow2 images: the pass phrase itself, cut or filled up to 16 bytes, is the key. */
+TD_CHECK int td_crypt_new_old(const struct td_secret *s, struct td_crypt **ret, struct td_err *ret_err);
 void td_crypt_free(struct td_crypt *c); /* NULL is fine */
 
 /* In place, len bytes that begin with this sector; both are whole sectors.  The caller's thread only. */
@@ -58,7 +65,7 @@ TD_CHECK int td_crypt_sectors(struct td_crypt *c, bool encrypt, uint64_t sector,
 
 /*
  * Read from the child, and write to it, what is encrypted there.  iv_off: the byte offset from which the initialization
- * vectors count, equal to off in the last 9 bits.  Nothing of the caller's memory is changed by a write, and nothing
+ * vectors count; where it is a multiple of 512 a sector begins.  Nothing of the caller's memory is changed by a write, and nothing
  * encrypted is ever in it.  Bytes past the child's end are noise.
  *
  * Neither off nor the length need be whole sectors; but the sectors at the ends of a write are then read and written

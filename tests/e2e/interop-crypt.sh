@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Encrypted qcow2 images, both ways with QEMU: what it makes we read and write, and the reverse.  A wrong pass phrase
+# Encrypted qcow2 and qcow images, both ways with QEMU: what it makes we read and write, and the reverse.  A wrong pass phrase
 # and none are told by name; a pass phrase is nowhere once the image is open.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require qemu-img qemu-io nbdcopy python3
@@ -22,12 +22,13 @@ with open("data.raw", "wb") as f:
     f.truncate(4 << 20)
 PY
 
+D=qcow2 # the format
 # To make a LUKS image qemu-img times its own cipher, and gives up at some tries ("Unable to get accurate CPU usage").
 theirs() # theirs FILE OPTIONS
 {
 	for _ in 1 2 3 4 5 6 7 8; do
 		rm -f "$1"
-		qemu-img convert -f raw -O qcow2 "${SECRET[@]}" -o "$2,encrypt.key-secret=s" data.raw "$1" \
+		qemu-img convert -f raw -O "$D" "${SECRET[@]}" -o "$2,encrypt.key-secret=s" data.raw "$1" \
 			2>qemu.err && return
 		grep -q 'CPU usage' qemu.err || fail "qemu-img convert -o $2: $(cat qemu.err)"
 	done
@@ -36,13 +37,13 @@ theirs() # theirs FILE OPTIONS
 }
 format_of() { case $1 in *format=aes*) echo aes ;; *) echo luks ;; esac }
 # their FILE FORMAT: how QEMU opens it.
-their() { echo "driver=qcow2,encrypt.format=$2,encrypt.key-secret=s,file.filename=$1"; }
+their() { echo "driver=$D,encrypt.format=$2,encrypt.key-secret=s,file.filename=$1"; }
 same() # same FILE FORMAT RAW WHY
 {
 	qemu-img compare -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" "driver=raw,file.filename=$3" ||
 		fail "$4: QEMU reads something else"
-	tap-img compare -q "qcow2(key-file=key.line):$1" "raw:$3" || fail "$4: we read something else"
-	qemu-img check -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" || fail "$4: qemu-img check"
+	tap-img compare -q "$D(key-file=key.line):$1" "raw:$3" || fail "$4: we read something else"
+	[ "$D" = qcow ] || qemu-img check -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" || fail "$4: qemu-img check"
 	tap-img check -q "$1" || fail "$4: check without the key"
 }
 WRITES=(-c 'write -P 1 300k 200k' -c 'write -P 2 1000 30' -c 'write -z 1M 200k' -c 'write -P 3 3M 512')
@@ -59,7 +60,7 @@ round() # round FILE OPTIONS
 	qemu-io -f raw "${WRITES[@]}" model >/dev/null
 	qemu-io "${SECRET[@]}" --image-opts "$(their "$1" "$format")" "${WRITES[@]}" >/dev/null
 	same "$1" "$format" model "$2, written by QEMU"
-	start_tapdisk --nbd "unix:$T/s" "qcow2(key-file=key):$T/$1"
+	start_tapdisk --nbd "unix:$T/s" "$D(key-file=key):$T/$1"
 	qemu-io -f raw -c 'discard 2M 128k' "${OURS[@]}" "$S" >/dev/null
 	stop_tapdisk
 	qemu-io -f raw "${OURS[@]}" model >/dev/null
@@ -80,6 +81,17 @@ for opts in "${all[@]}"; do
 	tap-img convert -q -f raw -o "$opts" data.raw "qcow2(key-file=key):o.qcow2"
 	round o.qcow2 "$opts (ours)"
 done
+
+# Version 1 of the format knows the old method alone.
+D=qcow
+theirs t.qcow encrypt.format=aes
+round t.qcow "qcow, encrypt.format=aes"
+tap-img convert -q -f raw -o encrypt.format=aes data.raw "qcow(key-file=key):o.qcow"
+round o.qcow "qcow, encrypt.format=aes (ours)"
+expect_fail 'qcow knows aes alone' tap-img create -o encrypt.format=luks,encrypt.key-file=key qcow:x.qcow 1M
+expect_fail 'o.qcow: the image is encrypted \(AES\).*key-file=FILE' tap-img compare qcow:o.qcow raw:data.raw
+D=qcow2
+
 for opts in preallocation=metadata preallocation=full,cluster_size=4k; do
 	rm -f p.qcow2
 	tap-img create -o "$LUKS,encrypt.key-file=key,$opts" qcow2:p.qcow2 4M >/dev/null
