@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Encrypted images: AES of old, by where the guest sees a sector.  Compressed clusters are not encrypted; we write none.
+ * Encrypted images: AES of old, by where the guest sees a sector.  Compressed clusters are not encrypted; we write
+ * none.
  */
 #include "qcow-int.h"
 

@@ -64,9 +64,9 @@ void td_crypt_free(struct td_crypt *c); /* NULL is fine */
 TD_CHECK int td_crypt_sectors(struct td_crypt *c, bool encrypt, uint64_t sector, void *buf, size_t len);
 
 /*
- * Read from the child, and write to it, what is encrypted there.  iv_off: the byte offset from which the initialization
- * vectors count; where it is a multiple of 512 a sector begins.  Nothing of the caller's memory is changed by a write, and nothing
- * encrypted is ever in it.  Bytes past the child's end are noise.
+ * Read from the child, and write to it, what is encrypted there.  iv_off: the byte offset from which the
+ * initialization vectors count; where it is a multiple of 512 a sector begins.  Nothing of the caller's memory is
+ * changed by a write, and nothing encrypted is ever in it.  Bytes past the child's end are noise.
  *
  * Neither off nor the length need be whole sectors; but the sectors at the ends of a write are then read and written
  * back, and nobody else may write to them meanwhile.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Encrypted qcow2 and qcow images, both ways with QEMU: what it makes we read and write, and the reverse.  A wrong pass phrase
-# and none are told by name; a pass phrase is nowhere once the image is open.
+# Encrypted qcow2 and qcow images, both ways with QEMU: what it makes we read and write, and the reverse.  A wrong pass
+# phrase and none are told by name; a pass phrase is nowhere once the image is open.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require qemu-img qemu-io nbdcopy python3
 cd "$T"
@@ -43,7 +43,8 @@ same() # same FILE FORMAT RAW WHY
 	qemu-img compare -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" "driver=raw,file.filename=$3" ||
 		fail "$4: QEMU reads something else"
 	tap-img compare -q "$D(key-file=key.line):$1" "raw:$3" || fail "$4: we read something else"
-	[ "$D" = qcow ] || qemu-img check -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" || fail "$4: qemu-img check"
+	[ "$D" = qcow ] || qemu-img check -q "${SECRET[@]}" --image-opts "$(their "$1" "$2")" ||
+		fail "$4: qemu-img check"
 	tap-img check -q "$1" || fail "$4: check without the key"
 }
 WRITES=(-c 'write -P 1 300k 200k' -c 'write -P 2 1000 30' -c 'write -z 1M 200k' -c 'write -P 3 3M 512')
