@@ -13,7 +13,8 @@
 #include <blktap/policy.h>
 #include <blktap/spec.h>
 
-extern const struct td_driver td_aio, td_fault, td_null, td_qcow, td_qcow2, td_ram, td_throttle, td_vhd;
+extern const struct td_driver td_aio, td_fault, td_null, td_qcow, td_qcow2, td_ram, td_throttle, td_vhd,
+	td_vmdk;
 
 /* An image never ends beyond this, so that every offset is a positive off_t. */
 #define TD_IMAGE_MAX ((uint64_t)INT64_MAX)
@@ -80,9 +81,6 @@ TD_CO TD_CHECK int td_probe_image(struct td_image *leaf, const struct td_driver 
 /* A copy of src (may be NULL), with the directories of path, which the user named, allowed too.  td_policy_done. */
 TD_CHECK int td_policy_copy(struct td_policy *dst, const struct td_policy *src, const char *path,
 			    struct td_err *ret_err);
-
-/* What one layer says, checked.  A driver without the slot holds everything. */
-TD_CO TD_CHECK int td_layer_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
 
 /* A specification of one node, made of its parts; td_spec_free. */
 TD_CHECK int td_spec_make(const char *driver, const char *path, struct td_spec **ret_spec,

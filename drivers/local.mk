@@ -45,5 +45,6 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/stack.c \
 	drivers/throttle-gate.c \
 	drivers/throttle-gate.h \
-	drivers/throttle.c
+	drivers/throttle.c \
+	drivers/window.c
 EXTRA_DIST += drivers/README.md

@@ -75,6 +75,14 @@ int td_image_part_path(const struct td_image *im, const char *name, char **ret_p
 	return 0;
 }
 
+bool td_image_part_exists(const struct td_image *im, const char *name)
+{
+	td_cleanup(free) char *path = NULL;
+	struct stat st;
+
+	return td_image_part_path(im, name, &path, NULL) == 0 && stat(path, &st) == 0;
+}
+
 int td_image_open_part(struct td_image *im, const char *name, const struct td_driver *drv,
 		       struct td_opts *opts, unsigned flags, struct td_image **ret_part,
 		       struct td_err *ret_err)

@@ -13,6 +13,7 @@ static const struct td_driver *const drivers[] = {
 	&td_ram,
 	&td_throttle,
 	&td_vhd,
+	&td_vmdk,
 };
 
 /* Other programs' names for them. */

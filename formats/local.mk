@@ -16,6 +16,11 @@ formats_libformats_a_SOURCES = \
 	formats/vhd-footer.c \
 	formats/vhd-header.c \
 	formats/vhd-names.c \
-	formats/vhd-tables.c
+	formats/vhd-tables.c \
+	formats/vmdk-cowd.c \
+	formats/vmdk-desc.c \
+	formats/vmdk-grain.c \
+	formats/vmdk-header.c \
+	formats/vmdk-text.c
 formats_libformats_a_CFLAGS = $(AM_CFLAGS) -Wconversion
 EXTRA_DIST += formats/README.md

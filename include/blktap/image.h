@@ -210,7 +210,7 @@ struct td_create {
 	bool force;           /* leaf and parts: overwrite what is there */
 	const char *called;   /* format: the path that it gets once it is whole; parts are named after it */
 	struct td_made *made; /* for td_image_create_part */
-	struct td_opts *spec_opts; /* those of the specification, as for open */
+	struct td_opts *spec_opts;          /* those of the specification, as for open */
 	const struct td_progress *progress; /* while zeros are written; may be NULL */
 };
 
@@ -525,6 +525,9 @@ TD_CO TD_CHECK int td_chain_read(struct td_image *im, uint64_t off, const struct
 /* Does the chain below im read as zeros at off, for how long?  For copy-on-write that need not copy. */
 TD_CO TD_CHECK int td_chain_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
 
+/* What one layer says, checked.  A driver without the slot holds everything. */
+TD_CO TD_CHECK int td_layer_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);
+
 /*
  * Change options of the uppermost driver of this name in im's own stack, at once, while it is used.  -ENOENT: there is
  * none; -ENOTSUP: it has none that can be changed; else what its set() says.
@@ -557,6 +560,15 @@ TD_CO TD_CHECK int td_image_close_part(struct td_image *im, struct td_image *par
 /* Where that is.  *ret_path is the caller's to free. */
 TD_CHECK int td_image_part_path(const struct td_image *im, const char *name, char **ret_path,
 				struct td_err *ret_err);
+
+/*
+ * What lies below [start, start + len) of im is the backing image of part, which has those bytes of im: td_chain_read
+ * and td_chain_extent of part see it.  im's own backing image may be opened later.  -ENOMEM.
+ */
+TD_CHECK int td_image_part_window(struct td_image *im, struct td_image *part, uint64_t start, uint64_t len);
+
+/* Is there anything of that name?  It is not opened, and may be what may not be. */
+bool td_image_part_exists(const struct td_image *im, const char *name);
 
 /*
  * Make a further file of a new image, from create(): name, without a '/', beside c->path.  size: as a raw disk's, with

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Other people's qcow2 images, through tapdisk over NBD: every byte is what independent decoders found (the digests of
+# Other people's images, through tapdisk over NBD: every byte is what independent decoders found (the digests of
 # MANIFEST.tsv), and serving an image read-only changes nothing of it, nor of the folder it is in.
 #
 # They are looked for in $BLKTAP_TEST_IMAGES, else in ../shared/images beside the source folder; they are not ours to
@@ -63,9 +63,9 @@ check_in_place()
 {
 	local dir=$images/$1 before
 	before=$(state_of "$dir")
-	start_tapdisk -R --nbd "unix:$T/nbd" "qcow2:$dir/$2"
+	start_tapdisk -R --nbd "unix:$T/nbd" "$6:$dir/$2"
 	check_bytes "$1" "nbd+unix:///?socket=$T/nbd" "$3" "$4" "$5"
-	qemu-img compare -q -f qcow2 -F raw "$dir/$2" "nbd+unix:///?socket=$T/nbd" || fail "$1: qemu-img compare"
+	qemu-img compare -q -f "$6" -F raw "$dir/$2" "nbd+unix:///?socket=$T/nbd" || fail "$1: qemu-img compare"
 	stop_tapdisk
 	[ "$(state_of "$dir")" = "$before" ] || fail "$1: serving it read-only changed something"
 }
@@ -85,10 +85,15 @@ check_copy()
 
 count=0
 while IFS=$'\t' read -r set file _ _ _ format size sha data _; do
-	[ "$format" = qcow2 ] || continue
-	check_in_place "$set" "$file" "$size" "$sha" "$data"
-	check_copy "$set" "$file" "$size" "$sha" "$data"
+	case $format in
+	qcow2)
+		check_in_place "$set" "$file" "$size" "$sha" "$data" qcow2
+		check_copy "$set" "$file" "$size" "$sha" "$data"
+		;;
+	vmdk) check_in_place "$set" "$file" "$size" "$sha" "$data" vmdk ;;
+	*) continue ;;
+	esac
 	say "$set: equal"
 	count=$((count + 1))
 done <"$manifest"
-[ "$count" -gt 0 ] || fail "$manifest names no qcow2 image"
+[ "$count" -gt 0 ] || fail "$manifest names no image that we read"

@@ -5,7 +5,8 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-inflate \
 	tests/fuzz/replay-snapshots \
 	tests/fuzz/replay-tables \
-	tests/fuzz/replay-vhd
+	tests/fuzz/replay-vhd \
+	tests/fuzz/replay-vmdk
 
 check_PROGRAMS += $(FUZZ_REPLAYS)
 EXTRA_PROGRAMS += tests/fuzz/make-corpus
@@ -48,6 +49,10 @@ tests_fuzz_replay_vhd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhd.c tests/
 tests_fuzz_replay_vhd_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhd"'
 tests_fuzz_replay_vhd_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_vhd_LDADD = $(FUZZ_LIBS)
+tests_fuzz_replay_vmdk_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vmdk.c tests/fuzz/fuzz.h
+tests_fuzz_replay_vmdk_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vmdk"'
+tests_fuzz_replay_vmdk_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_vmdk_LDADD = $(FUZZ_LIBS)
 
 # Whole images through the driver: it runs on what the driver tests run on.
 check_PROGRAMS += tests/fuzz/replay-image
@@ -99,7 +104,8 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-inflate \
 	tests/fuzz/fuzz-snapshots \
 	tests/fuzz/fuzz-tables \
-	tests/fuzz/fuzz-vhd
+	tests/fuzz/fuzz-vhd \
+	tests/fuzz/fuzz-vmdk
 
 noinst_PROGRAMS += $(FUZZ_TARGETS)
 
@@ -121,4 +127,7 @@ tests_fuzz_fuzz_tables_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_vhd_SOURCES = tests/fuzz/fuzz-vhd.c
 tests_fuzz_fuzz_vhd_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_vhd_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_vmdk_SOURCES = tests/fuzz/fuzz-vmdk.c
+tests_fuzz_fuzz_vmdk_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_vmdk_LDADD = $(FUZZ_LIBS)
 endif

@@ -18,6 +18,11 @@ UNIT_TESTS = \
 	tests/unit/test-vhd-names \
 	tests/unit/test-vhd-tables \
 	tests/unit/test-vdev \
+	tests/unit/test-vmdk-cowd \
+	tests/unit/test-vmdk-desc \
+	tests/unit/test-vmdk-grain \
+	tests/unit/test-vmdk-header \
+	tests/unit/test-vmdk-text \
 	tests/unit/test-attach-ring
 
 check_PROGRAMS += $(UNIT_TESTS)
@@ -80,6 +85,21 @@ tests_unit_test_vhd_names_LDADD = $(UNIT_LIBS)
 tests_unit_test_vhd_tables_SOURCES = tests/unit/test-vhd-tables.c tests/unit/unit.h
 tests_unit_test_vhd_tables_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vhd_tables_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_cowd_SOURCES = tests/unit/test-vmdk-cowd.c tests/unit/unit.h
+tests_unit_test_vmdk_cowd_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_cowd_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_desc_SOURCES = tests/unit/test-vmdk-desc.c tests/unit/unit.h
+tests_unit_test_vmdk_desc_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_desc_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_grain_SOURCES = tests/unit/test-vmdk-grain.c tests/unit/unit.h
+tests_unit_test_vmdk_grain_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_grain_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_header_SOURCES = tests/unit/test-vmdk-header.c tests/unit/unit.h
+tests_unit_test_vmdk_header_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_header_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_text_SOURCES = tests/unit/test-vmdk-text.c tests/unit/unit.h
+tests_unit_test_vmdk_text_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_text_LDADD = $(UNIT_LIBS)
 tests_unit_test_vdev_SOURCES = tests/unit/test-vdev.c tests/unit/unit.h
 tests_unit_test_vdev_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vdev_LDADD = xen/libxs.a $(CMOCKA_LIBS)

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * One sparse extent: two headers, one map (blktap/grains.h).
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "vmdk-sparse.h"
+
+/* ---- what entries mean ---- */
+
+static int decode(const struct td_image *im, uint64_t raw, struct td_grain *ret)
+{
+	const struct vmdk_sparse *s = vmdk_sparse_of(im);
+
+	if (raw == VMDK_GRAIN_ABSENT)
+		*ret = (struct td_grain){ .kind = TD_GRAIN_HOLE };
+	else if (raw == VMDK_GRAIN_ZERO && s->config.has_zero)
+		*ret = (struct td_grain){ .kind = TD_GRAIN_ZERO };
+	else
+		*ret = (struct td_grain){
+			.kind = s->h.flags & VMDK_COMPRESSED ? TD_GRAIN_PACKED : TD_GRAIN_DATA,
+			.host_off = raw * VMDK_SECTOR,
+		};
+	return 0;
+}
+
+static uint64_t encode(const struct td_image *im, const struct td_grain *g)
+{
+	(void)im;
+	if (g->kind == TD_GRAIN_HOLE)
+		return VMDK_GRAIN_ABSENT;
+	return g->kind == TD_GRAIN_ZERO ? VMDK_GRAIN_ZERO : g->host_off / VMDK_SECTOR;
+}
+
+static uint64_t table_at(const struct td_image *im, uint64_t raw)
+{
+	(void)im;
+	return raw * VMDK_SECTOR;
+}
+
+static uint64_t table_raw(const struct td_image *im, uint64_t host_off)
+{
+	(void)im;
+	return host_off / VMDK_SECTOR;
+}
+
+static int read_packed(struct td_image *im, const struct td_grain *g, uint64_t grain_off, uint64_t in,
+		       const struct td_iov *iov)
+{
+	return vmdk_read_packed(vmdk_sparse_of(im), g, grain_off, in, iov);
+}
+
+static int grow(struct td_image *im, uint64_t end)
+{
+	return vmdk_cowd_grow(vmdk_sparse_of(im), end);
+}
+
+static uint64_t copy_at(struct td_image *im, unsigned level, uint64_t off)
+{
+	return level == TD_GRAINS_TABLES ? vmdk_copy_at(vmdk_sparse_of(im), off) : 0;
+}
+
+static const struct td_grains_ops hosted_ops = {
+	.decode = decode,
+	.encode = encode,
+	.table_at = table_at,
+	.table_raw = table_raw,
+	.read_packed = read_packed,
+};
+
+static const struct td_grains_ops cowd_ops = {
+	.decode = decode,
+	.encode = encode,
+	.table_at = table_at,
+	.table_raw = table_raw,
+	.grow = grow,
+};
+
+/* ---- open and close ---- */
+
+static int load(struct vmdk_sparse *s, struct td_err *ret_err)
+{
+	uint8_t head[VMDK_SECTOR];
+	int r;
+
+	if (s->im->child->size < VMDK_SECTOR)
+		return td_err_set(ret_err, -EUCLEAN, "it is too short for a sparse extent");
+	r = td_image_pread(s->im->child, 0, head, sizeof(head), TD_EXACT);
+	if (r < 0)
+		return td_err_set(ret_err, r, "cannot read its header: %s", strerror(-r));
+	s->cowd = td_get_le32(head) == VMDK_MAGIC_COWD;
+	return s->cowd ? vmdk_cowd_load(s, ret_err) : vmdk_hosted_load(s, head, ret_err);
+}
+
+static int open_map(struct vmdk_sparse *s, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct td_image *im = s->im;
+	int r = load(s, ret_err);
+
+	if (r < 0)
+		return r;
+	im->limits = im->child->limits;
+	im->limits.max_transfer = 0;
+	if (!s->cowd && !im->read_only)
+		r = vmdk_directories_load(s, ret_err);
+	if (r == -EUCLEAN && (im->flags & TD_OPEN_CHECK)) /* that is for the check to say */
+		r = 0;
+	if (r < 0)
+		return r;
+	s->config.ops = s->cowd ? &cowd_ops : &hosted_ops;
+	s->config.entry_size = 4;
+	s->config.max_host = ((uint64_t)UINT32_MAX + 1) * VMDK_SECTOR;
+	s->config.copy_at = s->copies ? copy_at : NULL;
+	return td_grains_open(im, &s->config, opts, &s->grains, ret_err);
+}
+
+int vmdk_sparse_open(struct td_image *im, struct td_opts *opts, struct vmdk_sparse **ret,
+		     struct td_err *ret_err)
+{
+	struct vmdk_sparse *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	s->im = im;
+	*ret = s; /* the map asks for it */
+	r = open_map(s, opts, ret_err);
+	if (r < 0) {
+		free(s->copies);
+		free(s);
+		*ret = NULL;
+	}
+	return r;
+}
+
+int vmdk_sparse_close(struct vmdk_sparse *s)
+{
+	int r = td_grains_close(s->grains);
+
+	if (r == 0 && s->cowd && !s->im->read_only && !s->im->frozen)
+		r = vmdk_cowd_settle(s);
+	free(s->copies);
+	free(s);
+	return r;
+}
+
+/* ---- requests ---- */
+
+int vmdk_sparse_preadv(struct vmdk_sparse *s, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	(void)flags;
+	return td_grains_preadv(s->grains, off, iov);
+}
+
+int vmdk_sparse_pwritev(struct vmdk_sparse *s, uint64_t off, const struct td_iov *iov, unsigned flags)
+{
+	return td_grains_pwritev(s->grains, off, iov, flags);
+}
+
+int vmdk_sparse_zero(struct vmdk_sparse *s, uint64_t off, uint64_t len, unsigned flags)
+{
+	return td_grains_zero(s->grains, off, len, flags);
+}
+
+int vmdk_sparse_trim(struct vmdk_sparse *s, uint64_t off, uint64_t len)
+{
+	return td_grains_trim(s->grains, off, len);
+}
+
+int vmdk_sparse_flush(struct vmdk_sparse *s)
+{
+	return td_grains_flush(s->grains);
+}
+
+int vmdk_sparse_extent(struct vmdk_sparse *s, uint64_t off, uint64_t len, struct td_extent *ret)
+{
+	return td_grains_extent(s->grains, off, len, ret);
+}
+
+int vmdk_sparse_empty(struct vmdk_sparse *s)
+{
+	return td_grains_empty(s->grains);
+}
+
+/* ---- facts ---- */
+
+int vmdk_sparse_info(struct vmdk_sparse *s, struct td_opts *ret)
+{
+	char grain[24], version[12];
+	int r;
+
+	(void)snprintf(grain, sizeof(grain), "%" PRIu64, (uint64_t)1 << s->config.grain_bits);
+	(void)snprintf(version, sizeof(version), "%u", s->cowd ? s->c.version : s->h.version);
+	r = td_opts_add(ret, "cluster-size", grain, NULL);
+	if (r == 0)
+		r = td_opts_add(ret, "header-version", version, NULL);
+	if (r == 0 && !s->cowd)
+		r = td_opts_add(ret, "compressed", s->h.flags & VMDK_COMPRESSED ? "true" : "false", NULL);
+	if (r == 0 && !s->cowd)
+		r = td_opts_add(ret, "zeroed-grain", s->config.has_zero ? "true" : "false", NULL);
+	if (r == 0 && !s->cowd && s->h.unclean)
+		r = td_opts_add(ret, "dirty", "true", NULL);
+	return r;
+}
+
+void vmdk_sparse_counters(const struct vmdk_sparse *s, struct td_counters *ret)
+{
+	td_grains_counters(s->grains, ret);
+}

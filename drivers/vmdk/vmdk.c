@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The vmdk driver: opening, closing, facts, and the table.  README.md beside this file says how the other files work
+ * together.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "vmdk-int.h"
+
+static int vmdk_probe(const void *head, size_t len)
+{
+	if (len >= 4 && (td_get_le32(head) == VMDK_MAGIC_HOSTED || td_get_le32(head) == VMDK_MAGIC_COWD))
+		return 100;
+	return vmdk_desc_is(head, len) ? 100 : 0;
+}
+
+/* ---- open and close ---- */
+
+/* Kinds that nobody writes in place, by the descriptor's word. */
+static int check_kind(const struct vmdk *v, struct td_err *ret_err)
+{
+	if (v->im->read_only || !v->text)
+		return 0;
+	if (vmdk_str_is(v->desc.create_type, "streamOptimized"))
+		return vmdk_refuse_write("streamOptimized is made to be sent, not to be served; tap-img "
+					 "convert makes another kind of it",
+					 ret_err);
+	return 0;
+}
+
+static void state_done(struct vmdk *v)
+{
+	free(v->text);
+	v->text = NULL;
+}
+
+static int open_state(struct vmdk *v, struct td_opts *opts, struct td_err *ret_err)
+{
+	bool sparse;
+	int r = vmdk_load(v, &sparse, ret_err);
+
+	if (r == 0)
+		r = check_kind(v, ret_err);
+	if (r == 0)
+		r = vmdk_parent_name(v, ret_err);
+	return r == 0 ? vmdk_extents_open(v, sparse, opts, ret_err) : r;
+}
+
+static int vmdk_open(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
+{
+	struct vmdk *v = im->state;
+	int r;
+
+	v->im = im;
+	im->read_only = im->child->read_only || (im->flags & (TD_OPEN_RDONLY | TD_OPEN_BACKING));
+	r = open_state(v, opts, ret_err);
+	if (r == 0)
+		return 0;
+	(void)vmdk_extents_close(v); /* the first error is the one to tell */
+	state_done(v);
+	free(im->backing_path);
+	free(im->backing_format);
+	im->backing_path = im->backing_format = NULL;
+	return td_err_prefix(ret_err, r, "%s", im->name);
+}
+
+static int vmdk_close(struct td_image *im)
+{
+	struct vmdk *v = im->state;
+	int r = vmdk_extents_close(v);
+
+	state_done(v);
+	return r;
+}
+
+static int vmdk_empty(struct td_image *im, struct td_err *ret_err)
+{
+	struct vmdk *v = im->state;
+	int r = vmdk_touch(v);
+
+	if (r == 0 && v->own)
+		r = vmdk_sparse_empty(v->own);
+	for (unsigned i = 0; r == 0 && i < v->nr_pieces; i++)
+		r = v->piece[i].at && v->piece[i].at->drv == &vmdk_part_driver
+			    ? vmdk_sparse_empty(vmdk_part_sparse(v->piece[i].at))
+			    : -ENOTSUP; /* flat bytes are there for good */
+	return r < 0 ? td_err_set(ret_err, r, "%s: it cannot be emptied: %s", im->name, strerror(-r)) : 0;
+}
+
+/* ---- facts ---- */
+
+static int add_text(struct td_opts *o, const char *name, struct vmdk_str s)
+{
+	td_cleanup(free) char *text = s.at ? strndup(s.at, s.len) : NULL;
+
+	if (!s.at)
+		return 0;
+	return text ? td_opts_add(o, name, text, NULL) : -ENOMEM;
+}
+
+static int add_cid(struct td_opts *o, const char *name, uint32_t cid)
+{
+	char text[12];
+
+	(void)snprintf(text, sizeof(text), "%08" PRIx32, cid);
+	return td_opts_add(o, name, text, NULL);
+}
+
+static int descriptor_info(const struct vmdk *v, struct td_opts *ret)
+{
+	const struct vmdk_desc *d = &v->desc;
+	char extents[16];
+	int r = add_text(ret, "create-type", d->create_type);
+
+	(void)snprintf(extents, sizeof(extents), "%u", d->nr_extents);
+	if (r == 0)
+		r = add_cid(ret, "cid", d->cid);
+	if (r == 0)
+		r = add_cid(ret, "parent-cid", d->parent_cid);
+	if (r == 0)
+		r = td_opts_add(ret, "extents", extents, NULL);
+	if (r == 0)
+		r = add_text(ret, "adapter-type", d->adapter);
+	if (r == 0)
+		r = add_text(ret, "hw-version", d->hw_version);
+	return r;
+}
+
+static int geometry_info(const struct vmdk *v, struct td_opts *ret)
+{
+	const struct vmdk_desc *d = &v->desc;
+	char text[64];
+
+	if (!d->cylinders.at || !d->heads.at || !d->sectors.at)
+		return 0;
+	(void)snprintf(text, sizeof(text), "%.*s/%.*s/%.*s", (int)TD_MIN(d->cylinders.len, 16u),
+		       d->cylinders.at, (int)TD_MIN(d->heads.len, 16u), d->heads.at,
+		       (int)TD_MIN(d->sectors.len, 16u), d->sectors.at);
+	return td_opts_add(ret, "geometry", text, NULL);
+}
+
+static int vmdk_info(struct td_image *im, struct td_opts *ret)
+{
+	struct vmdk *v = im->state;
+	int r = v->text ? descriptor_info(v, ret) : 0;
+
+	if (r == 0 && v->text)
+		r = geometry_info(v, ret);
+	if (r == 0 && v->own)
+		r = vmdk_sparse_info(v->own, ret);
+	return r;
+}
+
+static void add_counters(struct td_counters *sum, const struct td_counters *c)
+{
+	for (unsigned i = 0; i < c->nr; i++) {
+		unsigned k = 0;
+
+		while (k < sum->nr && strcmp(sum->counter[k].name, c->counter[i].name) != 0)
+			k++;
+		if (k < sum->nr)
+			sum->counter[k].value += c->counter[i].value;
+		else
+			td_counter(sum, c->counter[i].name, c->counter[i].value);
+	}
+}
+
+/* Those of all extents together. */
+static void vmdk_counters(const struct td_image *im, struct td_counters *ret)
+{
+	const struct vmdk *v = im->state;
+
+	if (v->own)
+		vmdk_sparse_counters(v->own, ret);
+	for (unsigned i = 0; i < v->nr_files; i++) {
+		struct td_counters c = { 0 };
+
+		if (v->file[i].part->drv != &vmdk_part_driver)
+			continue;
+		vmdk_sparse_counters(vmdk_part_sparse(v->file[i].part), &c);
+		add_counters(ret, &c);
+	}
+}
+
+const struct td_driver td_vmdk = {
+	.name = "vmdk",
+	.flags = TD_FORMAT | TD_KNOWS_FUA,
+	.state_size = sizeof(struct vmdk),
+	.probe = vmdk_probe,
+	.create = vmdk_create,
+	.open = vmdk_open,
+	.check_backing = vmdk_check_backing,
+	.close = vmdk_close,
+	.preadv = vmdk_preadv,
+	.pwritev = vmdk_pwritev,
+	.zero = vmdk_zero,
+	.trim = vmdk_trim,
+	.flush = vmdk_flush,
+	.extent = vmdk_extent,
+	.check = vmdk_check,
+	.empty = vmdk_empty,
+	.info = vmdk_info,
+	.counters = vmdk_counters,
+};
