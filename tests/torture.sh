@@ -67,28 +67,28 @@ part_kills()
 	KILL9_ROUNDS=$(((wanted + 5) / 6)) run_to "$out" "$srcdir/tests/e2e/kill9.sh"
 	real=$(grep -c ': killed after' "$out")
 	at_least "$wanted" "$real" kills
-	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-kill
+	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
 	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of the driver"
 }
 
 part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
-	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-crash
+	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
 	cuts=$(sum "$out" 'power cuts')
 	at_least "$wanted" "$cuts" "power cuts"
 	TEST_ROUNDS=60 run_to "$out" tests/driver/test-sim-aio
-	rounds "$cuts" "power cuts of qcow2, and $(sum "$out" 'crash points') of raw; $(sum "$out" images) images"
+	rounds "$cuts" "power cuts of formats, and $(sum "$out" 'crash points') of raw; $(sum "$out" images) images"
 }
 
 # A round is one image of one kind, with a failure of each sort at every third operation, or every one.
 part_faults()
 {
 	local wanted=${FAULT_ROUNDS:-200} images
-	TEST_ROUNDS=$(((wanted + 11) / 12)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-qcow2-faults
+	TEST_ROUNDS=$(((wanted + 17) / 18)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-format-faults
 	images=$(grep -c ': seed .* failures$' "$out")
 	at_least "$wanted" "$images" rounds
-	rounds "$images" "of qcow2; $(sum "$out" failures) failures"
+	rounds "$images" "of formats; $(sum "$out" failures) failures"
 }
 
 part_fuzz()

@@ -79,11 +79,13 @@ tests_driver_test_vhd_loops_SOURCES = tests/driver/test-vhd-loops.c tests/driver
 tests_driver_test_vhd_loops_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_vhd_loops_LDADD = $(DRIVER_TEST_LIBS)
 
-QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h tests/driver/qcow2-run.c \
-	tests/driver/qcow2-run.h
+QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h
+
+FORMAT_TEST_SOURCES = tests/driver/format-list.c tests/driver/format-run.c tests/driver/format-run.h \
+	tests/driver/kept.c tests/driver/kept.h $(QCOW2_TEST_SOURCES)
 
 DRIVER_TESTS += tests/driver/test-qcow2-basic
-tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(FORMAT_TEST_SOURCES)
 tests_driver_test_qcow2_basic_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_basic_LDADD = $(DRIVER_TEST_LIBS)
 
@@ -105,7 +107,7 @@ tests_driver_test_qcow2_bitmap_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_bitmap_LDADD = $(DRIVER_TEST_LIBS)
 
 DRIVER_TESTS += tests/driver/test-qcow2-check
-tests_driver_test_qcow2_check_SOURCES = tests/driver/test-qcow2-check.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_check_SOURCES = tests/driver/test-qcow2-check.c $(FORMAT_TEST_SOURCES)
 tests_driver_test_qcow2_check_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_check_LDADD = $(DRIVER_TEST_LIBS)
 
@@ -139,7 +141,7 @@ tests_driver_test_qcow2_shrink_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_shrink_LDADD = $(DRIVER_TEST_LIBS)
 
 DRIVER_TESTS += tests/driver/test-qcow2-snapshot
-tests_driver_test_qcow2_snapshot_SOURCES = tests/driver/test-qcow2-snapshot.c $(QCOW2_TEST_SOURCES)
+tests_driver_test_qcow2_snapshot_SOURCES = tests/driver/test-qcow2-snapshot.c $(FORMAT_TEST_SOURCES)
 tests_driver_test_qcow2_snapshot_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_snapshot_LDADD = $(DRIVER_TEST_LIBS)
 
@@ -149,20 +151,20 @@ tests_driver_test_qcow2_space_SOURCES = tests/driver/test-qcow2-space.c tests/dr
 tests_driver_test_qcow2_space_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_space_LDADD = $(DRIVER_TEST_LIBS)
 
-DRIVER_TESTS += tests/driver/test-qcow2-faults
-tests_driver_test_qcow2_faults_SOURCES = tests/driver/test-qcow2-faults.c $(QCOW2_TEST_SOURCES)
-tests_driver_test_qcow2_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
-tests_driver_test_qcow2_faults_LDADD = $(DRIVER_TEST_LIBS)
+DRIVER_TESTS += tests/driver/test-format-faults
+tests_driver_test_format_faults_SOURCES = tests/driver/test-format-faults.c $(FORMAT_TEST_SOURCES)
+tests_driver_test_format_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_format_faults_LDADD = $(DRIVER_TEST_LIBS)
 
-DRIVER_TESTS += tests/driver/test-qcow2-crash
-tests_driver_test_qcow2_crash_SOURCES = tests/driver/test-qcow2-crash.c $(QCOW2_TEST_SOURCES)
-tests_driver_test_qcow2_crash_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
-tests_driver_test_qcow2_crash_LDADD = $(DRIVER_TEST_LIBS)
+DRIVER_TESTS += tests/driver/test-format-crash
+tests_driver_test_format_crash_SOURCES = tests/driver/test-format-crash.c $(FORMAT_TEST_SOURCES)
+tests_driver_test_format_crash_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_format_crash_LDADD = $(DRIVER_TEST_LIBS)
 
-DRIVER_TESTS += tests/driver/test-qcow2-kill
-tests_driver_test_qcow2_kill_SOURCES = tests/driver/test-qcow2-kill.c $(QCOW2_TEST_SOURCES)
-tests_driver_test_qcow2_kill_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
-tests_driver_test_qcow2_kill_LDADD = $(DRIVER_TEST_LIBS)
+DRIVER_TESTS += tests/driver/test-format-kill
+tests_driver_test_format_kill_SOURCES = tests/driver/test-format-kill.c $(FORMAT_TEST_SOURCES)
+tests_driver_test_format_kill_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_format_kill_LDADD = $(DRIVER_TEST_LIBS)
 
 check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)

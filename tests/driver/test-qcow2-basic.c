@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#include "qcow2-run.h"
+#include "format-run.h"
+#include "qcow2-fsck.h"
 
 #define MIB (1u << 20)
 
@@ -62,7 +63,9 @@ static void every_cluster_size_and_refcount_width_keeps_what_16_writers_wrote(vo
 	for (unsigned bits = 9; bits <= 21; bits++) {
 		for (unsigned order = bits % 2; order <= 6; order += 2) {
 			char create[96];
-			struct variant v = { .name = "matrix", .create = create, .sectors = 1024 };
+			struct variant v = {
+				.format = &fmt_qcow2, .name = "matrix", .create = create, .sectors = 1024
+			};
 
 			(void)snprintf(create, sizeof(create), "cluster_size=%u,refcount_bits=%u%s",
 				       1u << bits, 1u << order,

@@ -15,7 +15,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "qcow2-run.h"
+#include "format-run.h"
+#include "qcow2-fsck.h"
 #include "qcow2/qcow2-shadow.h"
 
 #define STEPS     16u
@@ -467,8 +468,8 @@ static void each_story(void (*fn)(struct run *run, uint64_t story))
 		const struct variant *v = &variants[i % nr_variants];
 		struct run run;
 
-		if (strstr(v->create, "refcount_bits=1") || (i + seed) % every != 0 ||
-		    !run_setup(&run, v, seed + i))
+		if (v->format != &fmt_qcow2 || strstr(v->create, "refcount_bits=1") ||
+		    (i + seed) % every != 0 || !run_setup(&run, v, seed + i))
 			continue;
 		fn(&run, (seed + i) * 7);
 		run_teardown(&run);

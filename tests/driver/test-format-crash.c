@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "qcow2-run.h"
+#include "format-run.h"
 
 static void say(const struct run *run, uint64_t n, enum simdisk_lost how, uint64_t arg)
 {

@@ -1,18 +1,31 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What the fault loop and the crash loop of qcow2 share: images of many kinds on a simulated disk, and workers that do
- * random things to them while a model watches.
+ * What the fault loop, the crash loop and the kill loop of all formats share: images of many kinds on a simulated disk
+ * (format-list.c), and workers that do random things to them while a model watches.
  */
-#ifndef TESTS_DRIVER_QCOW2_RUN_H
-#define TESTS_DRIVER_QCOW2_RUN_H
+#ifndef TESTS_DRIVER_FORMAT_RUN_H
+#define TESTS_DRIVER_FORMAT_RUN_H
 
 #include "model.h"
-#include "qcow2-fsck.h"
 #include "simdisk.h"
 #include "testenv.h"
 
+struct fmt {
+	const char *name; /* of its driver */
+
+	/*
+	 * A checker that shares nothing with the driver but the codec; NULL: there is none, and the driver's own check
+	 * has to do.  0, -1: corrupt, -errno.
+	 */
+	int (*fsck)(const char *path, unsigned *ret_leaks, bool *ret_dirty);
+	bool qemu_checks; /* qemu-img check knows it */
+	bool compresses, resizes, snapshots;
+	bool no_leaks; /* none without a failure; and check repairs all of them, also where nothing can be punched */
+};
+
 /* One kind of image. */
 struct variant {
+	const struct fmt *format;
 	const char *name;
 	const char *create; /* options of create */
 	const char *open;   /* options in the specification */
@@ -23,6 +36,7 @@ struct variant {
 	unsigned file_kib; /* made longer before it is used: near the end of the refcount table */
 };
 
+extern const struct fmt fmt_qcow2;
 extern const struct variant variants[];
 extern const unsigned nr_variants;
 
@@ -49,7 +63,10 @@ struct run {
 bool run_setup(struct run *run, const struct variant *v, uint64_t seed);
 void run_teardown(struct run *run);
 
-/* fn on an image of each kind, so many times; seeds from test_seed() on, one an image. */
+/*
+ * fn on an image of each kind, so many times; seeds from test_seed() on, one an image.  $TEST_FORMAT: of this format
+ * alone.
+ */
 void run_rounds(unsigned rounds, void (*fn)(struct run *run));
 
 /* Everything as at first: files, model, random numbers. */

@@ -10,11 +10,10 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "qcow2-run.h"
+#include "format-run.h"
+#include "kept.h"
 
 struct kill {
 	struct run *run;
@@ -23,29 +22,6 @@ struct kill {
 	bool unsure; /* an fsync failed: nobody knows what is there, and nothing is kept that would name it */
 	unsigned adopted;
 };
-
-static void copy_file(const char *from, const char *to)
-{
-	int in = open(from, O_RDONLY | O_CLOEXEC);
-	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	static char buf[65536];
-	struct stat st;
-	off_t at = 0;
-
-	if (in < 0 || out < 0 || fstat(in, &st) < 0 || ftruncate(out, st.st_size) < 0)
-		abort();
-	while ((at = lseek(in, at, SEEK_DATA)) >= 0) {
-		off_t end = lseek(in, at, SEEK_HOLE);
-
-		for (ssize_t n; at < end; at += n) {
-			n = pread(in, buf, TD_MIN(sizeof(buf), (size_t)(end - at)), at);
-			if (n <= 0 || pwrite(out, buf, (size_t)n, at) != n)
-				abort();
-		}
-	}
-	(void)close(in);
-	(void)close(out);
-}
 
 static void at_the_kill(void *arg)
 {
@@ -56,7 +32,7 @@ static void at_the_kill(void *arg)
 		model_kill(k->run->model);
 	k->has_saved = access(k->keep, F_OK) == 0;
 	if (k->has_saved)
-		copy_file(k->keep, k->saved);
+		kept_copy(k->keep, k->saved);
 }
 
 /* What the next process finds: the files, and what was kept. */
@@ -65,7 +41,7 @@ static void put(struct kill *k, const struct simdisk_state *state, uint64_t seed
 	simdisk_make(k->run->sim, state, SIMDISK_KILL, seed);
 	(void)unlink(k->keep);
 	if (saved)
-		copy_file(saved, k->keep);
+		kept_copy(saved, k->keep);
 }
 
 static void look_at_one(struct kill *k)
@@ -88,7 +64,7 @@ static void kill_the_heir(struct kill *k, const struct simdisk_state *first, uin
 
 	(void)snprintf(one, sizeof(one), "%s/one", k->run->t.dir);
 	if (had)
-		copy_file(k->saved, one);
+		kept_copy(k->saved, one);
 	put(k, first, seed, had ? one : NULL);
 	simdisk_start(k->run->sim, seed);
 	simdisk_cut(k->run->sim, n);
@@ -101,7 +77,7 @@ static void kill_the_heir(struct kill *k, const struct simdisk_state *first, uin
 	}
 	k->has_saved = had;
 	if (had)
-		copy_file(one, k->saved);
+		kept_copy(one, k->saved);
 }
 
 static bool kill_point(struct kill *k, uint64_t n)
@@ -135,12 +111,8 @@ static bool kill_point(struct kill *k, uint64_t n)
 
 static void kill_setup(struct kill *k, struct run *run)
 {
-	struct stat st;
-
 	*k = (struct kill){ .run = run };
-	assert_int_equal(stat(run->path, &st), 0);
-	(void)snprintf(k->keep, sizeof(k->keep), "%s/keep%llx.%llx", run->t.dir,
-		       (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	kept_path(run->t.dir, run->path, k->keep, sizeof(k->keep));
 	(void)snprintf(k->saved, sizeof(k->saved), "%s/saved", run->t.dir);
 	run->t.env.keep_dir = run->t.dir;
 	run->resizes = run->seed % 2;

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The formats that can be written, and images of many kinds of each: a new format is a struct fmt and a line for each
+ * kind that takes other paths (small clusters, a small cache, a backing file, made by somebody else).
+ */
+#include "format-run.h"
+#include "qcow2-fsck.h"
+
+static int fsck_qcow2(const char *path, unsigned *ret_leaks, bool *ret_dirty)
+{
+	struct fsck f;
+	int r = qcow2_fsck(path, &f);
+
+	if (r < 0)
+		return r;
+	*ret_leaks = (unsigned)f.leaks;
+	*ret_dirty = f.dirty;
+	return f.corruptions > 0 ? -1 : 0;
+}
+
+const struct fmt fmt_qcow2 = {
+	.name = "qcow2",
+	.fsck = fsck_qcow2,
+	.qemu_checks = true,
+	.compresses = true,
+	.resizes = true,
+	.snapshots = true,
+	.no_leaks = true,
+};
+static const struct fmt qcow = { .name = "qcow", .compresses = true };
+
+const struct variant variants[] = {
+	{ .format = &fmt_qcow2, .name = "v3", .create = "cluster_size=4K", .open = "", .sectors = 512 },
+	{ .format = &fmt_qcow2,
+	  .name = "tiny",
+	  .create = "cluster_size=512,refcount_bits=1",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024 },
+	{ .format = &fmt_qcow2,
+	  .name = "table growth",
+	  .create = "cluster_size=512,refcount_bits=64",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024,
+	  .file_kib = 2046 },
+	{ .format = &fmt_qcow2,
+	  .name = "lazy",
+	  .create = "cluster_size=4K,lazy_refcounts=on",
+	  .open = "",
+	  .sectors = 512 },
+	{ .format = &fmt_qcow2,
+	  .name = "lazy tiny",
+	  .create = "cluster_size=512,lazy_refcounts=on,refcount_bits=64",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024,
+	  .file_kib = 2046 },
+	{ .format = &fmt_qcow2,
+	  .name = "backing",
+	  .create = "cluster_size=4K",
+	  .open = "",
+	  .sectors = 512,
+	  .backing = true },
+	{ .format = &fmt_qcow2,
+	  .name = "64K",
+	  .create = "cluster_size=64K",
+	  .open = "",
+	  .sectors = 1024,
+	  .backing = true },
+	{ .format = &fmt_qcow2,
+	  .name = "v2",
+	  .create = "cluster_size=4K,compat=v2",
+	  .open = "",
+	  .sectors = 512 },
+	{ .format = &fmt_qcow2,
+	  .name = "v2 backing",
+	  .create = "cluster_size=512,compat=v2",
+	  .open = "",
+	  .sectors = 512,
+	  .backing = true },
+	{ .format = &fmt_qcow2,
+	  .name = "qemu",
+	  .create = "cluster_size=4K",
+	  .open = "",
+	  .sectors = 512,
+	  .from_qemu = true },
+	{ .format = &fmt_qcow2,
+	  .name = "qemu tiny",
+	  .create = "cluster_size=512,refcount_bits=8",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 512,
+	  .from_qemu = true },
+	{ .format = &fmt_qcow2,
+	  .name = "preallocated",
+	  .create = "cluster_size=4K,preallocation=metadata",
+	  .open = "",
+	  .sectors = 512 },
+	{ .format = &fmt_qcow2,
+	  .name = "page cache",
+	  .create = "cluster_size=4K",
+	  .open = "direct=off",
+	  .sectors = 512 },
+	/* A small header: it is read at each open. */
+	{ .format = &fmt_qcow2,
+	  .name = "luks",
+	  .create = "cluster_size=4K,encrypt.format=luks,encrypt.iter-time=1,encrypt.cipher-alg=aes-128,"
+		    "encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 512,
+	  .secret = true },
+	{ .format = &fmt_qcow2,
+	  .name = "aes",
+	  .create = "cluster_size=4K,encrypt.format=aes",
+	  .open = "direct=off",
+	  .sectors = 512,
+	  .backing = true,
+	  .secret = true },
+	{ .format = &qcow, .name = "qcow", .create = "", .open = "", .sectors = 512 },
+	{ .format = &qcow,
+	  .name = "qcow tiny",
+	  .create = "cluster_size=512",
+	  .open = "l2-cache=4K",
+	  .sectors = 1024 },
+	{ .format = &qcow,
+	  .name = "qcow backing",
+	  .create = "",
+	  .open = "backing-format=raw",
+	  .sectors = 512,
+	  .backing = true },
+	{ .format = &qcow,
+	  .name = "qcow 64K",
+	  .create = "cluster_size=64K",
+	  .open = "backing-format=raw",
+	  .sectors = 1024,
+	  .backing = true },
+	{ .format = &qcow, .name = "qcow qemu", .create = "", .open = "", .sectors = 512, .from_qemu = true },
+	{ .format = &qcow,
+	  .name = "qcow aes",
+	  .create = "cluster_size=4K,encrypt.format=aes",
+	  .open = "l2-cache=4K,backing-format=raw",
+	  .sectors = 512,
+	  .backing = true,
+	  .secret = true },
+};
+
+const unsigned nr_variants = TD_NELEMS(variants);
