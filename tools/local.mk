@@ -38,6 +38,7 @@ bin_tap_ctl_LDADD = tools/libtoolcommon.a xen/libxs.a blktap/libctl.a $(DRIVER_L
 
 bin_PROGRAMS += bin/tap-img
 bin_tap_img_SOURCES = \
+	tools/tap-img/amend.c \
 	tools/tap-img/bench.c \
 	tools/tap-img/bitmap.c \
 	tools/tap-img/check.c \
@@ -46,6 +47,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/convert.c \
 	tools/tap-img/copy.c tools/tap-img/copy.h \
 	tools/tap-img/create.c \
+	tools/tap-img/dd.c \
 	tools/tap-img/digest.c tools/tap-img/digest.h \
 	tools/tap-img/env.c tools/tap-img/env.h \
 	tools/tap-img/facts.c tools/tap-img/facts.h \

@@ -2,6 +2,7 @@
 drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-adopt.c \
 	drivers/qcow2/qcow2-alloc.c \
+	drivers/qcow2/qcow2-amend.c \
 	drivers/qcow2/qcow2-backing.c \
 	drivers/qcow2/qcow2-bitmap-bits.c \
 	drivers/qcow2/qcow2-bitmap-op.c \

@@ -20,24 +20,23 @@ struct wish {
 
 /* ---- options ---- */
 
-static int read_compat(struct wish *w, struct td_err *ret_err)
+int qcow2_read_compat(struct td_opts *opts, uint32_t *ret, struct td_err *ret_err)
 {
-	const char *v = td_opts_get(w->c->opts, "compat");
+	const char *v = td_opts_get(opts, "compat");
+	bool old = v && (strcmp(v, "0.10") == 0 || strcmp(v, "v2") == 0);
 
-	w->h.version = 3;
-	if (!v || strcmp(v, "1.1") == 0 || strcmp(v, "v3") == 0)
-		return 0;
-	if (strcmp(v, "0.10") != 0 && strcmp(v, "v2") != 0)
+	if (v && !old && strcmp(v, "1.1") != 0 && strcmp(v, "v3") != 0)
 		return td_err_set(ret_err, -EINVAL, "compat=%s: it is 1.1 (v3) or 0.10 (v2)", v);
-	w->h.version = 2;
+	if (v)
+		*ret = old ? 2 : 3;
 	return 0;
 }
 
-/* A power of two as its exponent. */
-static int read_pow2(struct wish *w, const char *name, uint64_t dflt, uint32_t *ret, struct td_err *ret_err)
+int qcow2_read_pow2(struct td_opts *opts, const char *name, uint64_t dflt, uint32_t *ret,
+		    struct td_err *ret_err)
 {
 	uint64_t v = dflt;
-	int r = td_opts_size(w->c->opts, name, &v, ret_err);
+	int r = td_opts_size(opts, name, &v, ret_err);
 
 	if (r < 0)
 		return r;
@@ -120,12 +119,14 @@ static int read_crypt(struct wish *w, struct td_err *ret_err)
 static int read_options(struct wish *w, struct td_err *ret_err)
 {
 	bool lazy = false;
-	int r = read_compat(w, ret_err);
+	int r;
 
+	w->h.version = 3;
+	r = qcow2_read_compat(w->c->opts, &w->h.version, ret_err);
 	if (r == 0)
-		r = read_pow2(w, "cluster_size", 65536, &w->h.cluster_bits, ret_err);
+		r = qcow2_read_pow2(w->c->opts, "cluster_size", 65536, &w->h.cluster_bits, ret_err);
 	if (r == 0)
-		r = read_pow2(w, "refcount_bits", 16, &w->h.refcount_order, ret_err);
+		r = qcow2_read_pow2(w->c->opts, "refcount_bits", 16, &w->h.refcount_order, ret_err);
 	if (r == 0)
 		r = read_compression(w, ret_err);
 	if (r == 0)

@@ -32,9 +32,9 @@ struct change {
 	struct qcow2_ext format; /* in now; len 0: there is none */
 };
 
-static size_t extensions_at(const struct qcow2 *q)
+static size_t extensions_at(const struct qcow2_header *h)
 {
-	return q->h.version == 2 ? QCOW2_HEADER_V2 : q->h.header_len;
+	return h->version == 2 ? QCOW2_HEADER_V2 : h->header_len;
 }
 
 /* ---- what is there ---- */
@@ -52,7 +52,7 @@ static void mark_live(struct change *c, uint64_t from, uint64_t len)
 static int load(struct change *c)
 {
 	struct qcow2 *q = c->q;
-	size_t pos = extensions_at(q), at = pos;
+	size_t pos = extensions_at(&q->h), at = pos;
 	struct qcow2_ext e;
 	int r = td_image_pread(q->child, 0, c->now, c->len, TD_EXACT);
 
@@ -98,7 +98,7 @@ static void put_fill(struct change *c, size_t *pos, size_t to)
 
 static int put_others(struct change *c, size_t *to)
 {
-	size_t pos = extensions_at(c->q);
+	size_t pos = extensions_at(&c->q->h);
 	struct qcow2_ext e;
 	int r = 0, more;
 
@@ -106,7 +106,8 @@ static int put_others(struct change *c, size_t *to)
 		if (more < 0)
 			return more;
 		if (e.type != QCOW2_EXT_BACKING_FORMAT && e.type != EXT_FILL &&
-		    !(e.type == QCOW2_EXT_BITMAPS && c->want->bitmaps))
+		    !(e.type == QCOW2_EXT_BITMAPS && c->want->bitmaps) &&
+		    !(e.type == QCOW2_EXT_FEATURE_NAMES && c->want->version == 2))
 			r = qcow2_ext_put(c->next, c->len, to, e.type, e.data, e.len);
 	}
 	return r == 0 ? qcow2_ext_put(c->next, c->len, to, QCOW2_EXT_END, NULL, 0) : r;
@@ -180,10 +181,12 @@ static int put_ours(struct change *c, size_t *pos)
  */
 static int lay_out(struct change *c, bool behind)
 {
-	size_t pos = extensions_at(c->q);
+	size_t pos = extensions_at(&c->h);
 	int r;
 
 	memcpy(c->next, c->now, c->len);
+	if (c->want->version) /* whatever stands where fields are going to be */
+		memset(c->next + QCOW2_HEADER_V2, 0, QCOW2_HEADER_KNOWN - QCOW2_HEADER_V2);
 	r = put_ours(c, &pos);
 	if (r == 0 && behind)
 		put_fill(c, &pos, find_room(c, c->ext_end, c->ext_end - pos + 8)); /* 8: it aligns */
@@ -209,6 +212,18 @@ static int write_next(struct change *c)
 	return r == 0 ? qcow2_header_replace_locked(q, c->next, &c->h) : r;
 }
 
+/* What the other version does not have is gone already, or is not wanted. */
+static void set_version(struct change *c)
+{
+	struct qcow2_header *h = &c->h;
+
+	if (c->want->version == 0 || c->want->version == h->version)
+		return;
+	h->version = c->want->version;
+	h->header_len = h->version == 2 ? QCOW2_HEADER_V2 : QCOW2_HEADER_KNOWN;
+	h->incompatible = h->compatible = h->autoclear = 0;
+}
+
 /* One step.  1: it holds, but not everything lies as near to the header as it could. */
 static int step(struct change *c, bool may_fill)
 {
@@ -218,6 +233,7 @@ static int step(struct change *c, bool may_fill)
 	if (r < 0)
 		return r;
 	c->h = c->q->h;
+	set_version(c);
 	if (c->want->bitmaps)
 		c->h.autoclear = c->want->bitmaps->nr > 0 ? QCOW2_AUTOCLEAR_BITMAPS : 0;
 	r = lay_out(c, false);

@@ -579,6 +579,7 @@ TD_CO TD_CHECK int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t 
 
 /* What is to stand behind the header beside what is not ours. */
 struct qcow2_extensions {
+	uint32_t version;          /* of the header before them; 0: as it is */
 	bool keep_backing;         /* the backing file stays; else: */
 	const char *path, *format; /* NULL: none; it is not said */
 	const struct qcow2_bitmaps_ext
@@ -647,6 +648,9 @@ TD_CO TD_CHECK int qcow2_snapshots(struct td_image *im, struct td_snaps *ret, st
 TD_CO TD_CHECK int qcow2_snapshot(struct td_image *im, enum td_snap_op op, const char *name,
 				  const struct td_progress *progress, struct td_err *ret_err);
 
+/* Each entry has what version 3 asks for; q->shape_lock is the caller's. */
+TD_CO TD_CHECK int qcow2_snapshots_complete(struct qcow2 *q, struct td_err *ret_err);
+
 /* None or more than one is called so. */
 int qcow2_snapshot_missing(struct td_err *ret_err, const char *name, unsigned found);
 
@@ -659,6 +663,8 @@ static inline bool qcow2_snapshot_is(const struct qcow2_snapshot *s, bool by_id,
 /* ---- qcow2-resize.c, qcow2-repair.c, qcow2-check.c, qcow2-create.c, qcow2-measure.c ---- */
 
 TD_CO TD_CHECK int qcow2_resize(struct td_image *im, uint64_t size, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_amend(struct td_image *im, struct td_opts *opts, const struct td_progress *progress,
+			       struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_repair(struct qcow2 *q, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow2_check(struct td_image *im, unsigned fix, struct td_check *ret);
 TD_CO TD_CHECK int qcow2_create(const struct td_create *c, struct td_err *ret_err);
@@ -668,6 +674,11 @@ struct qcow2_wish {
 	enum qcow2_prealloc prealloc;
 	bool has_backing;
 };
+
+/* Options of create and amend: compat as a version, if it is there; a power of two as its exponent. */
+TD_CHECK int qcow2_read_compat(struct td_opts *opts, uint32_t *ret, struct td_err *ret_err);
+TD_CHECK int qcow2_read_pow2(struct td_opts *opts, const char *name, uint64_t dflt, uint32_t *ret,
+			     struct td_err *ret_err);
 
 TD_CHECK int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct qcow2_wish *ret,
 			  struct td_err *ret_err);

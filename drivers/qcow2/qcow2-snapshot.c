@@ -356,6 +356,14 @@ static uint64_t l1_entries_for(const struct qcow2 *q, uint64_t size)
 	return td_div_up(size, 1ull << (q->g.cluster_bits + q->g.l2_bits));
 }
 
+/* All of the disk is going to be another. */
+static int mark_bitmaps(struct op *op)
+{
+	int r = qcow2_begin_write(op->q, 0, INT64_MAX);
+
+	return r == 0 && op->size != op->q->im->size ? qcow2_bitmaps_resize_begin(op->q) : r;
+}
+
 static int apply(struct op *op)
 {
 	struct qcow2 *q = op->q;
@@ -375,7 +383,7 @@ static int apply(struct op *op)
 	if (r == 0)
 		r = make_l1(op, op->snap_l1.raw, nr, TD_MAX(nr, q->l1.nr), 1);
 	op->table_off = q->h.snapshots_off;
-	return r;
+	return r == 0 ? mark_bitmaps(op) : r;
 }
 
 static int delete (struct op *op)
@@ -403,8 +411,10 @@ static void name_all(struct qcow2_header *h, const void *arg)
 {
 	const struct op *op = arg;
 
-	h->l1_off = op->l1.host_off;
-	h->l1_size = (uint32_t)op->l1.nr;
+	if (op->l1.nr > 0) {
+		h->l1_off = op->l1.host_off;
+		h->l1_size = (uint32_t)op->l1.nr;
+	}
 	h->size = op->size;
 	h->nr_snapshots = op->nr;
 	h->snapshots_off = op->nr > 0 ? op->table_off : 0;
@@ -421,7 +431,7 @@ static void forget_tables(struct qcow2 *q, const struct qcow2_table *now)
 	}
 }
 
-static int use(struct op *op)
+static void use_l1(struct op *op)
 {
 	struct qcow2 *q = op->q;
 
@@ -430,6 +440,14 @@ static int use(struct op *op)
 	q->l1 = op->l1;
 	op->l1 = (struct qcow2_table){ 0 };
 	qcow2_keep_table(q, &q->l1, QCOW2_KEEP_L1);
+}
+
+static int use(struct op *op)
+{
+	struct qcow2 *q = op->q;
+
+	if (op->l1.nr > 0)
+		use_l1(op);
 	free(q->snaps);
 	free(q->snap_areas);
 	q->snaps = op->snaps;
@@ -444,23 +462,15 @@ static int use(struct op *op)
 	return qcow2_shadow_use(&op->s);
 }
 
-/* All of the disk is going to be another. */
-static int mark_bitmaps(struct op *op)
-{
-	int r = qcow2_begin_write(op->q, 0, INT64_MAX);
+typedef int change_fn(struct op *op);
 
-	return r == 0 && op->size != op->q->im->size ? qcow2_bitmaps_resize_begin(op->q) : r;
-}
-
-static int change(struct op *op, enum td_snap_op what, const struct td_progress *progress)
+static int change(struct op *op, change_fn *fn, const struct td_progress *progress)
 {
 	int r = qcow2_shadow_begin(&op->s, op->q, progress);
 
 	op->size = op->q->im->size;
 	if (r == 0)
-		r = what == TD_SNAP_CREATE ? create(op) : what == TD_SNAP_APPLY ? apply(op) : delete (op);
-	if (r == 0 && what == TD_SNAP_APPLY)
-		r = mark_bitmaps(op);
+		r = fn(op);
 	if (r == 0)
 		r = note_places(op);
 	if (r == 0)
@@ -503,6 +513,9 @@ static void op_done(struct op *op)
 
 static int run(struct op *op, enum td_snap_op what, const struct td_progress *progress)
 {
+	static change_fn *const fn[] = {
+		[TD_SNAP_CREATE] = create, [TD_SNAP_APPLY] = apply, [TD_SNAP_DELETE] = delete
+	};
 	int r = load_table(op);
 
 	if (r < 0)
@@ -510,8 +523,74 @@ static int run(struct op *op, enum td_snap_op what, const struct td_progress *pr
 	r = what == TD_SNAP_CREATE ? check_new(op) : find(op);
 	if (r < 0)
 		return r == -EUCLEAN ? op_error(op, r) : r;
-	r = change(op, what, progress);
+	r = change(op, fn[what], progress);
 	return r < 0 ? op_error(op, r) : 0;
+}
+
+/* ---- entries that version 2 wrote ---- */
+
+#define EXTRA_LEAST 16u /* the size of the state, and of the disk */
+#define EXTRA_AT    36u
+
+/* With as much extra data as version 3 asks for; the fields are those of the entry without it. */
+static size_t put_complete(const struct op *op, const struct qcow2_snapshot *s, const uint8_t *from,
+			   uint8_t *to)
+{
+	uint32_t extra = TD_MAX(s->extra_len, EXTRA_LEAST);
+	size_t head = QCOW2_SNAPSHOT_HEAD + s->extra_len, names = (size_t)s->id_len + s->name_len;
+
+	memcpy(to, from, head);
+	td_put_be32(to + EXTRA_AT, extra);
+	if (s->extra_len < EXTRA_LEAST) {
+		td_put_be64(to + QCOW2_SNAPSHOT_HEAD, s->vm_state_size);
+		td_put_be64(to + QCOW2_SNAPSHOT_HEAD + 8, op->size);
+	}
+	memcpy(to + QCOW2_SNAPSHOT_HEAD + extra, from + head, names);
+	return td_align_up(QCOW2_SNAPSHOT_HEAD + extra + names, 8);
+}
+
+static int complete(struct op *op)
+{
+	uint8_t *table = calloc(1, op->room + (size_t)op->nr * (EXTRA_LEAST + 8));
+	struct qcow2_snapshot s = { 0 };
+	size_t at = 0, len = 0;
+	int r = table ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; r == 0 && i < op->nr; i++, at += s.entry_len) {
+		r = at <= op->len ? qcow2_snapshot_decode(&op->q->g, op->table + at, op->len - at, &s)
+				  : -EUCLEAN;
+		if (r == 0)
+			len += put_complete(op, &s, op->table + at, table + len);
+	}
+	if (r < 0) {
+		free(table);
+		return r;
+	}
+	free(op->table);
+	op->table = table;
+	op->len = len;
+	return write_table(op);
+}
+
+static bool is_short(struct op *op, const struct qcow2_snapshot *s)
+{
+	(void)op;
+	return s->extra_len < EXTRA_LEAST;
+}
+
+int qcow2_snapshots_complete(struct qcow2 *q, struct td_err *ret_err)
+{
+	struct op op = { .q = q, .name = "", .err = ret_err };
+	int r = load_table(&op);
+
+	if (r == 0)
+		r = search(&op, is_short);
+	if (r == 0 && op.found > 0)
+		r = change(&op, complete, NULL);
+	op_done(&op);
+	return r < 0 ? td_err_set(ret_err, r, "%s: the snapshot table cannot be written anew: %s",
+				  q->im->name, strerror(-r))
+		     : 0;
 }
 
 int qcow2_snapshot(struct td_image *im, enum td_snap_op what, const char *name,

@@ -369,6 +369,7 @@ const struct td_driver td_qcow2 = {
 	.check = qcow2_check,
 	.snapshots = qcow2_snapshots,
 	.snapshot = qcow2_snapshot,
+	.amend = qcow2_amend,
 	.set_backing = qcow2_set_backing,
 	.empty = qcow2_empty,
 	.bitmap = qcow2_bitmap_op,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Snapshots inside an image: random writes, snapshots made, applied and deleted, while a model keeps what the disk and
- * each snapshot have to show.
+ * Snapshots inside an image: random writes, snapshots made, applied and deleted, the image amended, while a model keeps
+ * what the disk and each snapshot have to show.
  *
  * Then the same with one operation that fails, and with a power cut: a snapshot operation is there as a whole or not at
  * all, and every other snapshot shows what it always did.
@@ -44,7 +44,7 @@ struct story {
 	unsigned nr, made;
 	enum what doing; /* it failed, or was under way when the power went */
 	char name[16];
-	unsigned ops; /* on snapshots, that succeeded */
+	unsigned ops, amended; /* that succeeded */
 };
 
 /* ---- the model ---- */
@@ -233,11 +233,40 @@ static int step_delete(struct story *s)
 	return r < 0 ? r : 0;
 }
 
+/* It may be refused, but the disk and its snapshots show what they did. */
+static int step_amend(struct story *s)
+{
+	static const char *const options[] = {
+		"refcount_bits=8",
+		"compat=1.1,refcount_bits=64",
+		"compat=1.1,refcount_bits=4",
+		"compat=0.10,refcount_bits=16,lazy_refcounts=off",
+		"compat=1.1,lazy_refcounts=on",
+		"compat=1.1,lazy_refcounts=off",
+	};
+	const char *text = options[below(s, TD_NELEMS(options))];
+	struct td_opts opts = { 0 };
+	int r = td_opts_parse(&opts, text, strlen(text), &s->run->t.err);
+
+	if (r == 0)
+		r = td_image_amend(s->run->im, &opts, NULL, &s->run->t.err);
+	s->amended += r == 0;
+	if (getenv("TEST_SAY"))
+		(void)fprintf(stderr, "amend %s: %d\n", text, r);
+	td_opts_done(&opts);
+	if (r < 0 && r != -ENOTSUP && r != -ERANGE && !simdisk_failed(s->run->sim) &&
+	    !simdisk_is_cut(s->run->sim)) {
+		(void)fprintf(stderr, "amend %s: %s\n", text, s->run->t.err.msg);
+		return -EIO;
+	}
+	return 0;
+}
+
 static int step(struct story *s)
 {
 	static int (*const steps[])(struct story *) = {
-		step_write, step_write,  step_write, step_write, step_clear,  step_flush,
-		step_write, step_create, step_apply, step_write, step_delete, step_create,
+		step_write,  step_write, step_write, step_write,  step_clear,  step_flush, step_write,
+		step_create, step_apply, step_write, step_delete, step_create, step_amend, step_amend,
 	};
 
 	return steps[below(s, TD_NELEMS(steps))](s);
@@ -322,14 +351,16 @@ static int look_at_snapshot(struct story *s, const char *name, uint8_t *buf)
 	const struct known *k = known(s, name);
 	struct run *run = s->run;
 	struct td_image *im;
-	char spec[256];
+	char spec[320];
 	int r, r2;
 
 	if (!k && !(s->doing == CREATE && strcmp(name, s->name) == 0)) {
 		(void)fprintf(stderr, "nobody made snapshot %s, or it was deleted\n", name);
 		return -1;
 	}
-	(void)snprintf(spec, sizeof(spec), "qcow2(snapshot=%s):%s", name, run->path);
+	/* "qcow2(OPTIONS):PATH" */
+	(void)snprintf(spec, sizeof(spec), "qcow2(snapshot=%s%s%s", name, run->spec[6] == ')' ? "" : ",",
+		       run->spec + 6);
 	r = td_image_open_text(&run->t.env, spec, TD_OPEN_RDONLY, &im, &run->t.err);
 	if (r < 0) {
 		(void)fprintf(stderr, "%s\n", run->t.err.msg);

@@ -14,6 +14,7 @@ E2E += tests/e2e/tools-bitmap.sh
 E2E += tests/e2e/tools-map.sh
 E2E += tests/e2e/tools-rebase.sh
 EXTRA_DIST += tests/e2e/chains.py
+E2E += tests/e2e/tools-snapshot.sh
 E2E += tests/e2e/tools-config.sh
 E2E += tests/e2e/tools-compare.sh
 E2E += tests/e2e/tools-convert.sh

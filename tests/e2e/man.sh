@@ -67,6 +67,7 @@ run tap-img.1 3
 run tap-img.1 4
 run tap-img.1 5
 run tap-img.1 6
+run tap-img.1 7
 
 # ---- daemons ----
 

@@ -5,8 +5,9 @@
 #include "verbs.h"
 
 static const struct cli_cmd *const cmds[] = {
-	&bench_cmd, &bitmap_cmd, &check_cmd,   &commit_cmd, &compare_cmd, &convert_cmd,  &create_cmd,
-	&info_cmd,  &map_cmd,    &measure_cmd, &rebase_cmd, &resize_cmd,  &snapshot_cmd, NULL,
+	&amend_cmd,   &bench_cmd,  &bitmap_cmd,   &check_cmd, &commit_cmd, &compare_cmd,
+	&convert_cmd, &create_cmd, &dd_cmd,       &info_cmd,  &map_cmd,    &measure_cmd,
+	&rebase_cmd,  &resize_cmd, &snapshot_cmd, NULL,
 };
 
 static const struct cli_prog prog = {
