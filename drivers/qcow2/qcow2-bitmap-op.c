@@ -93,9 +93,9 @@ static int check_new(const struct qcow2 *q, const char *name, struct td_err *ret
 				  QCOW2_MAX_BITMAP_NAME);
 	if (qcow2_bitmap_find(q, name))
 		return td_err_set(ret_err, -EEXIST, "%s: there is a bitmap %s already", q->im->name, name);
-	if (q->bitmaps->nr >= QCOW2_MAX_BITMAPS)
+	if (q->bitmaps->nr >= QCOW2_BITMAPS_MAX)
 		return td_err_set(ret_err, -ENOSPC, "%s: has %u bitmaps, and can have no more", q->im->name,
-				  QCOW2_MAX_BITMAPS);
+				  QCOW2_BITMAPS_MAX);
 	if (q->im->size == 0)
 		return td_err_set(ret_err, -EINVAL, "%s: a disk of 0 bytes has nothing to record",
 				  q->im->name);

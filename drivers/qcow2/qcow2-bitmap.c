@@ -20,6 +20,7 @@
 
 #define READ_LIMIT (256u << 10) /* pieces */
 #define READ_BYTES (64u << 10)
+#define TELL_MAX   8u /* lines of what is lost */
 
 /* ---- one ---- */
 
@@ -72,7 +73,7 @@ void qcow2_bitmaps_found(struct qcow2 *q, const struct qcow2_ext *e)
 	if (!bm || bm->named || !(q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
 		return;
 	bm->named = true;
-	bm->bad = qcow2_bitmaps_ext_decode(&q->g, e, &bm->ext) < 0;
+	bm->bad = qcow2_bitmaps_ext_decode(&q->g, e, &bm->ext) < 0 || bm->ext.nr > QCOW2_BITMAPS_MAX;
 }
 
 static int by_name(const void *a, const void *b)
@@ -329,10 +330,24 @@ void qcow2_bitmap_tell_lost(const struct qcow2 *q, const struct qcow2_bitmap *b,
 {
 	char line[256];
 
-	if (!q->im->env->notice)
+	if (!q->im->env->notice || q->bitmaps->told++ >= TELL_MAX)
 		return;
 	snprintf(line, sizeof(line), "%s: bitmap %s records no more and is inconsistent from now on: %s",
 		 q->im->name, b->name, why == -EFBIG ? "it is too large" : strerror(-why));
+	q->im->env->notice(line);
+}
+
+/* Their directory cannot be followed, so the bit that vouches for it goes with the first write. */
+static void tell_void(const struct qcow2 *q)
+{
+	char line[256];
+
+	if (!q->im->env->notice)
+		return;
+	snprintf(line, sizeof(line),
+		 "%s: what it says of its dirty bitmaps cannot be right, or is of more than %u of them: they "
+		 "are void",
+		 q->im->name, QCOW2_BITMAPS_MAX);
 	q->im->env->notice(line);
 }
 
@@ -402,6 +417,8 @@ int qcow2_bitmaps_begin_locked(struct qcow2 *q, bool *ret_keep)
 	struct qcow2_bitmaps *bm = q->bitmaps;
 
 	*ret_keep = bm->named && !bm->bad;
+	if (bm->named && bm->bad)
+		tell_void(q);
 	return *ret_keep ? qcow2_bitmaps_mark_locked(q, false) : 0;
 }
 

@@ -12,8 +12,9 @@
 #include "qcow2-int.h"
 
 /* Of all bitmaps of an image.  What honest ones need is far below: 32 MiB for 16 TiB in steps of 64 KiB. */
-#define QCOW2_BITS_LIMIT (128u << 20)
-#define QCOW2_BITS_CHUNK 4096u /* bytes of bits that are kept, or not, together */
+#define QCOW2_BITS_LIMIT  (128u << 20)
+#define QCOW2_BITMAPS_MAX 4096u /* each costs work at the first write and at the last */
+#define QCOW2_BITS_CHUNK  4096u /* bytes of bits that are kept, or not, together */
 
 /* ---- qcow2-bitmap-bits.c: bits in memory ---- */
 
@@ -66,6 +67,7 @@ struct qcow2_bitmaps {
 	struct qcow2_bitmap *at;
 	size_t held;   /* bytes of bits in memory */
 	uint64_t read; /* pieces of bits that were read */
+	unsigned told; /* lines about what is lost */
 };
 
 /* Can it be asked? */
