@@ -18,24 +18,24 @@ static int no_such(const struct qcow2 *q, const char *name, struct td_err *ret_e
 	return td_err_set(ret_err, -ENOENT, "%s: there is no bitmap %s", q->im->name, name);
 }
 
-/* One that can be worked with. */
-static int find_valid(struct qcow2 *q, const char *name, struct qcow2_bitmap **ret, struct td_err *ret_err)
+/* One that can be worked with; NULL: there is none, *ret_r says why. */
+static struct qcow2_bitmap *find_valid(struct qcow2 *q, const char *name, int *ret_r, struct td_err *ret_err)
 {
 	struct qcow2_bitmap *b = qcow2_bitmap_find(q, name);
 
+	if (b && qcow2_bitmap_valid(b))
+		return b;
 	if (!b)
-		return no_such(q, name, ret_err);
-	if (!b->e.usable)
-		return td_err_set(ret_err, -ENOTSUP, "%s: bitmap %s is of a kind that is not supported",
-				  q->im->name, name);
-	if (!qcow2_bitmap_valid(b))
-		return td_err_set(
-			ret_err, -EUCLEAN,
-			"%s: bitmap %s is inconsistent: whoever wrote to the disk last did not store it.  "
-			"It can only be removed",
-			q->im->name, name);
-	*ret = b;
-	return 0;
+		*ret_r = no_such(q, name, ret_err);
+	else if (!b->e.usable)
+		*ret_r = td_err_set(ret_err, -ENOTSUP, "%s: bitmap %s is of a kind that is not supported",
+				    q->im->name, name);
+	else
+		*ret_r = td_err_set(ret_err, -EUCLEAN,
+				    "%s: bitmap %s is inconsistent: whoever wrote to the disk last did not "
+				    "store it.  It can only be removed",
+				    q->im->name, name);
+	return NULL;
 }
 
 static int load(struct qcow2 *q, struct qcow2_bitmap *b, struct td_err *ret_err)
@@ -167,11 +167,11 @@ static int remove_one(struct qcow2 *q, const struct td_bitmap_op *op, struct td_
 
 static int clear(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *ret_err)
 {
-	struct qcow2_bitmap *b;
 	struct qcow2_bits *old, *new = NULL;
-	int r = find_valid(q, op->name, &b, ret_err);
+	int r = 0;
+	struct qcow2_bitmap *b = find_valid(q, op->name, &r, ret_err);
 
-	if (r < 0)
+	if (!b)
 		return r;
 	r = qcow2_bitmap_bits_new(q, b, &new);
 	if (r < 0)
@@ -192,10 +192,10 @@ static int clear(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *
 static int enable(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *ret_err)
 {
 	uint32_t flag = op->what == TD_BITMAP_ENABLE ? QCOW2_BITMAP_AUTO : 0, old;
-	struct qcow2_bitmap *b;
-	int r = find_valid(q, op->name, &b, ret_err);
+	int r = 0;
+	struct qcow2_bitmap *b = find_valid(q, op->name, &r, ret_err);
 
-	if (r < 0)
+	if (!b)
 		return r;
 	old = b->e.flags & QCOW2_BITMAP_AUTO;
 	if (old == flag)
@@ -224,11 +224,11 @@ static int copy_bits(struct qcow2_bits *to, struct td_image *from, const char *n
 /* A bit too many is no lie: what was set of a merge that failed stays. */
 static int merge(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *ret_err)
 {
-	struct qcow2_bitmap *b;
 	bool changed;
-	int r = find_valid(q, op->name, &b, ret_err);
+	int r = 0;
+	struct qcow2_bitmap *b = find_valid(q, op->name, &r, ret_err);
 
-	if (r < 0)
+	if (!b)
 		return r;
 	if (op->from->size != q->im->size)
 		return td_err_set(ret_err, -EINVAL,

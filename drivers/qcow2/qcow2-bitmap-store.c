@@ -131,23 +131,23 @@ static int store_one(struct storing *s, const struct qcow2_bitmap *b, struct nex
 	uint64_t parts = qcow2_bitmap_parts(&s->q->g, s->q->im->size, b->e.granularity_bits);
 	struct qcow2_bitmap_part p;
 	struct qcow2_run run;
-	td_cleanup(free) uint8_t *table = NULL;
+	td_cleanup(free) uint64_t *table = NULL; /* as on disk */
 	int r = 0;
 
 	if (parts == 0 || parts > QCOW2_MAX_BITMAP_BYTES >> s->q->g.cluster_bits)
 		return -EFBIG;
-	table = malloc(parts * sizeof(uint64_t));
+	table = calloc(parts, sizeof(table[0]));
 	if (!table)
 		return -ENOMEM;
 	for (uint64_t i = 0; r == 0 && i < parts; i++) {
 		r = store_part(s, b->bits, i, &p);
 		if (r == 0)
-			td_put_be64(table + i * sizeof(uint64_t), qcow2_bitmap_part_encode(&p));
+			table[i] = htobe64(qcow2_bitmap_part_encode(&p));
 	}
 	if (r == 0)
 		r = new_area(s, parts * sizeof(uint64_t), &run);
 	if (r == 0)
-		r = write_area(s, &run, table, parts * sizeof(uint64_t));
+		r = write_area(s, &run, (const uint8_t *)table, parts * sizeof(uint64_t));
 	if (r == 0)
 		*ret = (struct next){ .table_off = run.host_off,
 				      .table_size = (uint32_t)parts,

@@ -241,11 +241,11 @@ sound a.qcow2
 # ---- back to a snapshot: all of the disk may be another ----
 
 tap-img bitmap --add qcow2:a.qcow2 back
-tap-img snapshot -c then qcow2:a.qcow2
+tap-img snapshot -c before qcow2:a.qcow2
 agree a.qcow2 back ""
 tap-img resize -q qcow2:a.qcow2 300M
 tap-img bitmap --clear qcow2:a.qcow2 back
-tap-img snapshot -a then qcow2:a.qcow2
+tap-img snapshot -a before qcow2:a.qcow2
 has a.qcow2 back "65536 auto"
 agree a.qcow2 back "0+$((257 * M))"
 sound a.qcow2
