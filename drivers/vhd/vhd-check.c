@@ -167,6 +167,12 @@ static int by_place(const void *a, const void *b)
 	return x->block < y->block ? -1 : x->block > y->block;
 }
 
+static void sort_blocks(struct check *c)
+{
+	if (c->nr > 0)
+		qsort(c->present, c->nr, sizeof(*c->present), by_place);
+}
+
 /* ---- moving blocks ---- */
 
 /* Bitmap and sectors, as far as the file has them. */
@@ -229,7 +235,7 @@ static int check_overlaps(struct check *c)
 		else
 			c->ret->corruptions++;
 	}
-	qsort(c->present, c->nr, sizeof(*c->present), by_place);
+	sort_blocks(c);
 	return r;
 }
 
@@ -287,7 +293,7 @@ static int fill_holes(struct check *c)
 		if (!next_hole(c, &from, &i, &h) || h.at > place(last))
 			break;
 		r = move_block(c, last, h.at);
-		qsort(c->present, c->nr, sizeof(*c->present), by_place);
+		sort_blocks(c);
 	}
 	return r;
 }
@@ -440,7 +446,7 @@ static int run(struct check *c)
 
 	if (r < 0)
 		return r;
-	qsort(c->present, c->nr, sizeof(*c->present), by_place);
+	sort_blocks(c);
 	find_end(c);
 	r = check_footers(c);
 	if (r == 0)
