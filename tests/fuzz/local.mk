@@ -3,6 +3,7 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-bitmaps \
 	tests/fuzz/replay-header \
 	tests/fuzz/replay-inflate \
+	tests/fuzz/replay-luks \
 	tests/fuzz/replay-snapshots \
 	tests/fuzz/replay-tables \
 	tests/fuzz/replay-vhd \
@@ -34,6 +35,11 @@ tests_fuzz_replay_inflate_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-inflate.
 tests_fuzz_replay_inflate_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"inflate"'
 tests_fuzz_replay_inflate_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_inflate_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_luks_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-luks.c tests/fuzz/fuzz.h
+tests_fuzz_replay_luks_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"luks"'
+tests_fuzz_replay_luks_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_luks_LDADD = $(FUZZ_LIBS)
 
 tests_fuzz_replay_snapshots_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-snapshots.c tests/fuzz/fuzz.h
 tests_fuzz_replay_snapshots_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"snapshots"'
@@ -102,6 +108,7 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-bitmaps \
 	tests/fuzz/fuzz-header \
 	tests/fuzz/fuzz-inflate \
+	tests/fuzz/fuzz-luks \
 	tests/fuzz/fuzz-snapshots \
 	tests/fuzz/fuzz-tables \
 	tests/fuzz/fuzz-vhd \
@@ -118,6 +125,9 @@ tests_fuzz_fuzz_header_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_inflate_SOURCES = tests/fuzz/fuzz-inflate.c
 tests_fuzz_fuzz_inflate_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_inflate_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_luks_SOURCES = tests/fuzz/fuzz-luks.c
+tests_fuzz_fuzz_luks_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_luks_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_snapshots_SOURCES = tests/fuzz/fuzz-snapshots.c
 tests_fuzz_fuzz_snapshots_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_snapshots_LDADD = $(FUZZ_LIBS)

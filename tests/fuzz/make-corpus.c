@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include <blktap/luks.h>
 #include <blktap/qcow2.h>
 #include <blktap/vhd.h>
 
@@ -212,6 +213,31 @@ static void vhd(void)
 	vhd_one("vhd/macx", VHD_DIFF, VHD_LOC_MACX, "/a b/base.vhd");
 }
 
+/* How long the area is; the header. */
+static void put_luks(const char *name, const char *cipher, const char *mode, uint32_t key_len,
+		     unsigned active)
+{
+	struct luks_header h = { .hash = "sha256", .key_len = key_len, .rounds = 1000 };
+	uint8_t buf[4 + LUKS_HEADER_LEN];
+
+	snprintf(h.cipher, sizeof(h.cipher), "%s", cipher);
+	snprintf(h.mode, sizeof(h.mode), "%s", mode);
+	td_put_be32(buf, (uint32_t)luks_layout(&h));
+	for (unsigned i = 0; i < LUKS_SLOTS; i++) {
+		h.slot[i].active = active & 1u << i;
+		h.slot[i].rounds = 2000;
+	}
+	luks_encode(&h, buf + 4);
+	put(name, buf, sizeof(buf));
+}
+
+static void luks(void)
+{
+	put_luks("luks/xts", "aes", "xts-plain64", 64, 0x81);
+	put_luks("luks/cbc-essiv", "aes", "cbc-essiv:sha256", 16, 0xff);
+	put_luks("luks/serpent", "serpent", "xts-plain64", 32, 0x08);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -220,6 +246,7 @@ int main(int argc, char **argv)
 	}
 	top = argv[1];
 	headers();
+	luks();
 	tables();
 	snapshots();
 	bitmaps();
