@@ -191,6 +191,11 @@ void td_crypt_free(struct td_crypt *c)
 	free(c);
 }
 
+const uint8_t *td_crypt_key(const struct td_crypt *c)
+{
+	return c->key;
+}
+
 /* ---- sectors ---- */
 
 static bool put_iv(const struct work *w, uint64_t sector, uint8_t iv[IV_LEN])

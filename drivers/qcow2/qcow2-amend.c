@@ -20,6 +20,7 @@ struct amend {
 	struct qcow2 *q;
 	uint32_t version, order;
 	bool lazy;
+	struct qcow2_crypt_change crypt;
 	const struct td_progress *progress;
 	struct td_err *err;
 };
@@ -308,6 +309,8 @@ static int change(const struct amend *a)
 		r = change_width(a);
 	if (r == 0 && a->version < a->q->h.version)
 		r = change_version(a);
+	if (r == 0 && a->crypt.asked)
+		r = qcow2_crypt_change(a->q, &a->crypt, a->err);
 	return r;
 }
 
@@ -322,7 +325,25 @@ static int read_wish(struct amend *a, struct td_opts *opts)
 		r = qcow2_read_pow2(opts, "refcount_bits", q->g.refcount_bits, &a->order, a->err);
 	if (r == 0 && a->order > QCOW2_MAX_REFCOUNT_ORDER)
 		r = td_err_set(a->err, -EINVAL, "refcount_bits: 1, 2, 4, 8, 16, 32 or 64");
+	if (r == 0)
+		r = qcow2_crypt_wished(q, opts, &a->crypt, a->err);
 	return r == 0 ? td_opts_none_unused(opts, "tap-img amend of qcow2", a->err) : r;
+}
+
+static int amend(const struct amend *a)
+{
+	struct td_err *err = a->err;
+	int r;
+
+	td_co_guard(&a->q->shape_lock);
+	if (err)
+		err->msg[0] = '\0';
+	r = check(a);
+	if (r == 0)
+		r = change(a);
+	if (r < 0 && err && err->msg[0] == '\0')
+		td_err_set(err, r, "%s: cannot be amended: %s", a->q->im->name, strerror(-r));
+	return r;
 }
 
 int qcow2_amend(struct td_image *im, struct td_opts *opts, const struct td_progress *progress,
@@ -337,15 +358,8 @@ int qcow2_amend(struct td_image *im, struct td_opts *opts, const struct td_progr
 			   .err = ret_err };
 	int r = read_wish(&a, opts);
 
-	if (r < 0)
-		return r;
-	td_co_guard(&q->shape_lock);
-	if (ret_err)
-		ret_err->msg[0] = '\0';
-	r = check(&a);
 	if (r == 0)
-		r = change(&a);
-	if (r < 0 && ret_err && ret_err->msg[0] == '\0')
-		td_err_set(ret_err, r, "%s: cannot be amended: %s", im->name, strerror(-r));
+		r = amend(&a);
+	qcow2_crypt_change_done(&a.crypt);
 	return r;
 }

@@ -60,6 +60,9 @@ TD_CHECK int td_crypt_new(const struct td_cipher *c, const uint8_t *key, struct 
 TD_CHECK int td_crypt_new_old(const struct td_secret *s, struct td_crypt **ret, struct td_err *ret_err);
 void td_crypt_free(struct td_crypt *c); /* NULL is fine */
 
+/* The key that it was made with; it lives as long as c does. */
+const uint8_t *td_crypt_key(const struct td_crypt *c);
+
 /* In place, len bytes that begin with this sector; both are whole sectors.  The caller's thread only. */
 TD_CHECK int td_crypt_sectors(struct td_crypt *c, bool encrypt, uint64_t sector, void *buf, size_t len);
 

@@ -166,6 +166,30 @@ start=$SECONDS
 expect_fail 'key slot 0 asks for 2147483647.*key-rounds=' tap-img compare "qcow2(key-file=key):ages.qcow2" raw:data.raw
 [ $((SECONDS - start)) -lt 10 ] || fail "it took ages"
 
+# ---- key slots ----
+
+cp p.qcow2 slots.qcow2
+printf 'a second one' >second
+chmod 600 second
+amend() { tap-img amend -q -o "$1" "qcow2(key-file=${2:-key}):slots.qcow2"; }
+slots() { tap-img info --output=json slots.qcow2 | sed -n 's/.*"slots-in-use": "\?\([0-9 ]*\)"\?.*/\1/p'; }
+amend encrypt.new-key-file=second,encrypt.keyslot=6,encrypt.iter-time=10
+[ "$(slots)" = "0 6" ] || fail "slots in use: $(slots)"
+cp key key.first
+cp second key
+same slots.qcow2 luks data.raw "opened by the second pass phrase" # QEMU by the file key
+cp key.first key
+expect_fail 'slots.qcow2: key slot 6 is in use' amend encrypt.new-key-file=second,encrypt.keyslot=6
+expect_fail 'opens no key slot' amend encrypt.old-key-file=wrong
+expect_fail 'say what to do' amend encrypt.keyslot=3
+amend encrypt.old-key-file=key second
+[ "$(slots)" = 6 ] || fail "slots in use: $(slots)"
+expect_fail 'opens no key slot' tap-img compare "qcow2(key-file=key):slots.qcow2" raw:data.raw
+expect_fail 'the last in use' amend encrypt.state=inactive,encrypt.keyslot=6 second
+amend encrypt.new-key-file=key,encrypt.old-key-file=second,encrypt.iter-time=10 second
+same slots.qcow2 luks data.raw "the first pass phrase instead of the second"
+[ "$(slots)" = 0 ] || fail "slots in use: $(slots)"
+
 # ---- the pass phrase is nowhere once the image is open ----
 
 cat >search.py <<'PY'
