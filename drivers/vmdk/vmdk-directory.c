@@ -53,6 +53,8 @@ static int check_places(const struct vmdk_sparse *s, uint64_t *place, uint64_t n
 			return bad("a grain table is missing", ret_err);
 		if (!td_in_range(place[i], s->table_bytes, end))
 			return bad("a grain table lies among the grains", ret_err);
+		if (!td_in_range(place[i], s->table_bytes, s->im->child->size))
+			return bad("a grain table lies behind the end of the file", ret_err);
 		if (i > 0 && place[i] - place[i - 1] < s->table_bytes)
 			return bad("two grain tables lie at one place", ret_err);
 		if (td_overlap(place[i], s->table_bytes, 0, VMDK_SECTOR) ||
@@ -94,8 +96,9 @@ static int check_overhead(const struct vmdk_sparse *s, struct td_err *ret_err)
 	const struct vmdk_header *h = &s->h;
 	const uint64_t dir_len = vmdk_directory_len(h);
 
-	if (h->overhead > s->im->child->size / VMDK_SECTOR)
-		return bad("its file ends before its grains begin", ret_err);
+	/* With no grain yet the file may end behind the last table. */
+	if (!td_in_range(h->gd * VMDK_SECTOR, dir_len * VMDK_SECTOR, s->im->child->size))
+		return bad("its file ends before its directory does", ret_err);
 	if (!td_in_range(h->desc, h->desc_len, h->overhead) || !td_in_range(h->gd, dir_len, h->overhead) ||
 	    (h->flags & VMDK_REDUNDANT && !td_in_range(h->rgd, dir_len, h->overhead)))
 		return bad("its header says that grains begin before its directories end", ret_err);

@@ -141,13 +141,25 @@ static void merge_limits(struct vmdk *v)
 	}
 }
 
+/* Options of sparse extents are options of every vmdk: nobody has to know which kind it is. */
+static int take_options(struct td_opts *opts, struct td_err *ret_err)
+{
+	uint64_t cache;
+	bool adopt;
+	int r = td_opts_size(opts, "l2-cache", &cache, ret_err);
+
+	return r == 0 ? td_opts_bool(opts, "adopt", &adopt, ret_err) : r;
+}
+
 static int open_list(struct vmdk *v, struct td_opts *opts, struct td_err *ret_err)
 {
 	uint64_t start = 0;
 	struct vmdk_extent e;
 	size_t pos = 0;
-	int r = 0;
+	int r = take_options(opts, ret_err);
 
+	if (r < 0)
+		return r;
 	v->piece = calloc(v->desc.nr_extents, sizeof(*v->piece));
 	v->file = calloc(v->desc.nr_extents, sizeof(*v->file));
 	if (!v->piece || !v->file)
