@@ -12,6 +12,7 @@
  *	to version 2	clusters that say zeros become holes, or zeros written over a backing file
  */
 #include "qcow2-bitmap.h"
+#include "qcow2-crypt.h"
 #include "qcow2-shadow.h"
 
 #define V2_ORDER 4u /* refcounts of 16 bits */

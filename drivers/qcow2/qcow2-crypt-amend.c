@@ -8,7 +8,7 @@
  *
  * With a new and an old one the new one is let in first.
  */
-#include "qcow2-int.h"
+#include "qcow2-crypt.h"
 
 static int read_change(struct qcow2 *q, struct td_opts *opts, struct qcow2_crypt_change *c,
 		       struct td_err *ret_err)

@@ -506,23 +506,6 @@ TD_CO TD_CHECK int qcow2_crypt_open(struct qcow2 *q, struct td_opts *opts, struc
 void qcow2_crypt_done(struct qcow2 *q);
 TD_CHECK int qcow2_crypt_facts(const struct qcow2 *q, struct td_opts *ret);
 
-/* ---- qcow2-crypt-amend.c ---- */
-
-struct qcow2_crypt_change {
-	bool asked; /* there are such options; else all of it is nothing */
-	struct td_secret *new, *old;
-	int slot; /* -1: not said */
-	bool erase;
-	unsigned ms;
-};
-
-/* The options encrypt.* of amend, read and checked; then done.  What was wished is freed in any case. */
-TD_CHECK int qcow2_crypt_wished(struct qcow2 *q, struct td_opts *opts, struct qcow2_crypt_change *ret,
-				struct td_err *ret_err);
-TD_CO TD_CHECK int qcow2_crypt_change(struct qcow2 *q, const struct qcow2_crypt_change *c,
-				      struct td_err *ret_err);
-void qcow2_crypt_change_done(struct qcow2_crypt_change *c);
-
 TD_CO TD_CHECK int qcow2_data_read_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
 					 const struct td_iov *iov);
 TD_CO TD_CHECK int qcow2_data_write_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off,
