@@ -29,6 +29,7 @@ EXTRA_DIST += tests/e2e/tools-dm.py
 E2E += tests/e2e/tools-docs.sh
 E2E += tests/e2e/interop-crypt.sh
 E2E += tests/e2e/interop-qcow2.sh
+E2E += tests/e2e/interop-qcow.sh
 E2E += tests/e2e/interop-vhd.sh
 E2E += tests/e2e/interop-vmdk.sh
 E2E += tests/e2e/kill9.sh

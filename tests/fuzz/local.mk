@@ -4,6 +4,7 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-header \
 	tests/fuzz/replay-inflate \
 	tests/fuzz/replay-luks \
+	tests/fuzz/replay-qcow \
 	tests/fuzz/replay-snapshots \
 	tests/fuzz/replay-tables \
 	tests/fuzz/replay-vhd \
@@ -50,6 +51,11 @@ tests_fuzz_replay_tables_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-tables.c 
 tests_fuzz_replay_tables_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"tables"'
 tests_fuzz_replay_tables_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_tables_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_qcow_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-qcow.c tests/fuzz/fuzz.h
+tests_fuzz_replay_qcow_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"qcow"'
+tests_fuzz_replay_qcow_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_qcow_LDADD = $(FUZZ_LIBS)
 
 tests_fuzz_replay_vhd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhd.c tests/fuzz/fuzz.h
 tests_fuzz_replay_vhd_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhd"'
@@ -109,6 +115,7 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-header \
 	tests/fuzz/fuzz-inflate \
 	tests/fuzz/fuzz-luks \
+	tests/fuzz/fuzz-qcow \
 	tests/fuzz/fuzz-snapshots \
 	tests/fuzz/fuzz-tables \
 	tests/fuzz/fuzz-vhd \
@@ -128,6 +135,9 @@ tests_fuzz_fuzz_inflate_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_luks_SOURCES = tests/fuzz/fuzz-luks.c
 tests_fuzz_fuzz_luks_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_luks_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_qcow_SOURCES = tests/fuzz/fuzz-qcow.c
+tests_fuzz_fuzz_qcow_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_qcow_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_snapshots_SOURCES = tests/fuzz/fuzz-snapshots.c
 tests_fuzz_fuzz_snapshots_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_snapshots_LDADD = $(FUZZ_LIBS)
