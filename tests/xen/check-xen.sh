@@ -118,7 +118,7 @@ log_tails()
 check_images()
 {
 	local image
-	for image in "$1"/*.qcow2; do
+	for image in "$1"/*.qcow2 "$1"/*.vmdk; do
 		[ -e "$image" ] || continue
 		if qemu-img check -q "$image"; then echo "ok: qemu-img check: ${image##*/} is clean"
 		else echo "FAILED: qemu-img check: ${image##*/}"; fi

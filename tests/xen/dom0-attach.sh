@@ -37,6 +37,12 @@ check "  and it is" eval '[ "$(cat /sys/block/xvdb/ro)" = 1 ] && mount -o ro /de
 	[ "$(sha256sum </mnt/d/data)" = "$written" ] && umount /mnt/d'
 check "  block-detach 0 xvdb" block-detach 0 xvdb
 
+check "tap-img create qcow:" tap-img create qcow:/srv/q.qcow 64M
+check "block-attach 0 tap:qcow:/srv/q.qcow xvdb w" block-attach 0 tap:qcow:/srv/q.qcow xvdb w
+check "  ext4 on it" fs_check /dev/xvdb
+check "  block-detach 0 xvdb" block-detach 0 xvdb
+check "  tap-img check: clean" tap-img check -f qcow /srv/q.qcow
+
 check "xl block-attach 0 script=block-tapdisk" \
 	xl block-attach 0 script=block-tapdisk,vdev=xvdc,access=w,target=qcow2:/srv/d.qcow2
 wait_for 30 test -b /dev/xvdc

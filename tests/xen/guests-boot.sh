@@ -53,5 +53,14 @@ boots qcow2 qcow2:/srv/b.qcow2 'tap:qcow2:/srv/b.qcow2,xvda,w'
 boots script qcow2:/srv/b.qcow2 'script=block-tapdisk,vdev=xvda,access=w,target=qcow2:/srv/b.qcow2'
 cp /srv/b.qcow2 /out/boot.qcow2
 
+for format in vmdk vhd; do
+	check "the root file system becomes a $format" \
+		tap-img convert -f raw -O "$format" /srv/root.img "/srv/c.$format"
+	boots "$format" "$format:/srv/c.$format" \
+		"script=block-tapdisk,vdev=xvda,access=w,target=$format:/srv/c.$format"
+	check "tap-img check: clean" tap-img check -f "$format" "/srv/c.$format"
+done
+cp /srv/c.vmdk /out/boot.vmdk
+
 check "xenstore is as it was" [ "$before" = "$(xenstore-ls -f "$BE" 2>/dev/null | grep -vE '^[^=]*/console')" ]
 check "tapback ends on SIGTERM" stop_tapback
