@@ -38,8 +38,7 @@ int vmdk_check_backing(struct td_image *im, struct td_err *ret_err)
 		return 0;
 	return td_err_set(ret_err, -EUCLEAN,
 			  "%s: its parent %s has the CID %08x, not %08x: it was written to since, or is "
-			  "another disk. Name the right one with tap-img rebase -u -b FILE -F vmdk; if this "
-			  "one is right and its content was not changed, the same accepts it",
+			  "another disk; put the one there that this disk was made over",
 			  im->name, im->backing->path, parent->desc.cid, v->desc.parent_cid);
 }
 
