@@ -24,6 +24,7 @@ struct check {
 	struct run *runs;
 	size_t nr, room;
 	uint64_t last; /* host byte behind the last grain */
+	bool endless; /* there are streams whose entries do not say where they end: what is behind them is no gap */
 };
 
 static void say(const struct check *c, const char *fmt, ...) TD_PRINTF(2, 3);
@@ -103,9 +104,10 @@ static int see_entry(void *arg, const struct grains_entry *e)
 			return bad_entry(c, e, "is of a stream that the file cuts short");
 		c->ret->compressed++;
 		len = at.len;
+		c->endless |= len == 0;
 	}
 	c->ret->allocated++;
-	c->ret->fragmented += c->last && at.host_off != c->last;
+	c->ret->fragmented += c->last && !c->endless && at.host_off != c->last;
 	c->last = at.host_off + len;
 	return len > 0 ? note(c, at.host_off, len) : 0;
 }
@@ -220,10 +222,12 @@ static int compare(struct check *c)
 			say(c, "more than one entry names the bytes at %#" PRIx64, run->off);
 		}
 		/* Where it is not clear what is whose nothing is given back. */
-		if (run->off > end && c->ret->corruptions == 0 && c->ret->errors == 0)
+		if (run->off > end && !c->endless && c->ret->corruptions == 0 && c->ret->errors == 0)
 			r = see_gap(c, end, run->off);
 		end = TD_MAX(end, run->off + run->len);
 	}
+	if (c->endless)
+		end = c->g->im->child->size;
 	c->ret->image_end = end;
 	if (r == 0 && end < c->g->im->child->size && c->ret->corruptions == 0 && c->ret->errors == 0)
 		r = see_gap(c, end, c->g->im->child->size);

@@ -43,6 +43,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/secret.c \
 	drivers/spec.c \
 	drivers/stack.c \
+	drivers/stdout.c \
 	drivers/throttle-gate.c \
 	drivers/throttle-gate.h \
 	drivers/throttle.c \

@@ -11,6 +11,7 @@ static const struct td_driver *const drivers[] = {
 	&td_qcow,
 	&td_qcow2,
 	&td_ram,
+	&td_stdout,
 	&td_throttle,
 	&td_vhd,
 	&td_vmdk,

@@ -7,8 +7,10 @@
 #include <blktap/qcow2.h>
 #include <blktap/vmdk.h>
 
-#define ZLIB_HEAD 2u
-#define ZLIB_TAIL 4u
+#define ZLIB_HEAD  2u
+#define ZLIB_TAIL  4u
+#define STORED     5u /* bytes before a block that is kept as it is */
+#define STORED_MAX 65535u
 
 /* Deflate, no dictionary, and the check bits of these two bytes. */
 static bool head_is_right(const uint8_t *p)
@@ -28,4 +30,34 @@ int vmdk_grain_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t ou
 	return adler32(adler32(0, NULL, 0), out, (uInt)out_len) == td_get_be32(in + in_len - ZLIB_TAIL)
 		       ? 0
 		       : -EUCLEAN;
+}
+
+/* Blocks that are kept as they are (RFC 1951, 3.2.4). */
+static size_t store(const uint8_t *in, size_t in_len, uint8_t *out)
+{
+	size_t n = 0;
+
+	for (size_t done = 0, len; done < in_len; done += len) {
+		len = TD_MIN(in_len - done, (size_t)STORED_MAX);
+		out[n] = done + len == in_len; /* the last one */
+		td_put_le16(out + n + 1, (uint16_t)len);
+		td_put_le16(out + n + 3, (uint16_t)~len);
+		memcpy(out + n + STORED, in + done, len);
+		n += STORED + len;
+	}
+	return n;
+}
+
+int64_t vmdk_grain_deflate(struct qcow2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out)
+{
+	int64_t n = qcow2_deflate_with(k, QCOW2_DEFLATE, in, in_len, out + ZLIB_HEAD, in_len);
+
+	if (n == -ENOSPC)
+		n = (int64_t)store(in, in_len, out + ZLIB_HEAD);
+	if (n < 0)
+		return n;
+	out[0] = 0x78; /* deflate, a window of 32 KiB */
+	out[1] = 0x5e; /* fast */
+	td_put_be32(out + ZLIB_HEAD + n, (uint32_t)adler32(adler32(0, NULL, 0), in, (uInt)in_len));
+	return (int64_t)ZLIB_HEAD + n + (int64_t)ZLIB_TAIL;
 }

@@ -27,6 +27,8 @@ enum {
 	AT_COMPRESSION = 77,
 };
 
+#define NEW_GRAIN              128u /* sectors, as everybody has them */
+#define NEW_PER_TABLE          512u
 #define NEW_DESCRIPTOR_SECTORS 20u /* as others make it: some look for it there without asking */
 #define MAX_ENTRY              UINT32_MAX
 
@@ -174,6 +176,25 @@ int vmdk_header_lay_out(struct vmdk_header *h, bool embed, bool redundant, struc
 	return 0;
 }
 
+int vmdk_stream_lay_out(uint64_t sectors, struct vmdk_header *ret, struct td_err *ret_err)
+{
+	*ret = (struct vmdk_header){
+		.version = 3,
+		.flags = VMDK_NEWLINE_TEST | VMDK_COMPRESSED | VMDK_MARKERS,
+		.capacity = sectors,
+		.grain = NEW_GRAIN,
+		.desc = 1,
+		.desc_len = NEW_DESCRIPTOR_SECTORS,
+		.per_table = NEW_PER_TABLE,
+		.gd = VMDK_GD_AT_END,
+		.overhead = NEW_GRAIN,
+		.compression = VMDK_DEFLATE,
+	};
+	if (sectors > MAX_ENTRY)
+		return td_err_set(ret_err, -EFBIG, "a sparse extent ends at 2 TiB");
+	return 0;
+}
+
 int vmdk_marker_decode(const uint8_t *buf, struct vmdk_marker *ret)
 {
 	struct vmdk_marker m = { .value = td_get_le64(buf), .size = td_get_le32(buf + 8) };
@@ -189,4 +210,14 @@ int vmdk_marker_decode(const uint8_t *buf, struct vmdk_marker *ret)
 		return -EUCLEAN;
 	*ret = m;
 	return 0;
+}
+
+void vmdk_marker_encode(const struct vmdk_marker *m, uint8_t *buf)
+{
+	if (m->type != VMDK_MARKER_GRAIN) {
+		memset(buf, 0, VMDK_SECTOR);
+		td_put_le32(buf + 12, (uint32_t)m->type);
+	}
+	td_put_le64(buf, m->value);
+	td_put_le32(buf + 8, m->size);
 }

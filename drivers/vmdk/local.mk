@@ -18,5 +18,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/vmdk/vmdk-part.c \
 	drivers/vmdk/vmdk-sparse.c \
 	drivers/vmdk/vmdk-sparse.h \
+	drivers/vmdk/vmdk-stream.c \
+	drivers/vmdk/vmdk-stream.h \
 	drivers/vmdk/vmdk.c
 EXTRA_DIST += drivers/vmdk/README.md

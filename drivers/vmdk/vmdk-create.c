@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "vmdk-create.h"
+#include "vmdk-stream.h"
 
 #define PART_SECTORS 4192256u /* "2GbMaxExtent" as VMware cuts */
 #define TEXT_MAX     (1u << 20)
@@ -20,16 +21,17 @@
 struct kind {
 	const char *name, *type; /* of the image, of its extents */
 	const char *infix;       /* of an extent's file: disk-flat.vmdk; NULL: it is the image's own */
-	bool split, sparse, cowd;
+	bool split, sparse, cowd, stream;
 };
 
 static const struct kind kinds[] = {
-	{ "monolithicSparse", "SPARSE", NULL, false, true, false },
-	{ "monolithicFlat", "FLAT", "flat", false, false, false },
-	{ "twoGbMaxExtentSparse", "SPARSE", "s", true, true, false },
-	{ "twoGbMaxExtentFlat", "FLAT", "f", true, false, false },
-	{ "vmfs", "VMFS", "flat", false, false, false },
-	{ "vmfsSparse", "VMFSSPARSE", "delta", false, true, true },
+	{ "monolithicSparse", "SPARSE", NULL, false, true, false, false },
+	{ "monolithicFlat", "FLAT", "flat", false, false, false, false },
+	{ "twoGbMaxExtentSparse", "SPARSE", "s", true, true, false, false },
+	{ "twoGbMaxExtentFlat", "FLAT", "f", true, false, false, false },
+	{ "vmfs", "VMFS", "flat", false, false, false, false },
+	{ "vmfsSparse", "VMFSSPARSE", "delta", false, true, true, false },
+	{ "streamOptimized", "SPARSE", NULL, false, true, false, true },
 };
 
 struct wish {
@@ -55,11 +57,9 @@ static int read_kind(struct wish *w, struct td_err *ret_err)
 			w->kind = &kinds[i];
 			return 0;
 		}
-	if (strcmp(v, "streamOptimized") == 0)
-		return td_err_set(ret_err, -ENOTSUP, "subformat=%s: it can be read, not made", v);
 	return td_err_set(ret_err, -EINVAL,
 			  "subformat=%s: it is monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, "
-			  "twoGbMaxExtentFlat, vmfs or vmfsSparse",
+			  "twoGbMaxExtentFlat, vmfs, vmfsSparse or streamOptimized",
 			  v);
 }
 
@@ -148,7 +148,7 @@ static int read_backing(struct wish *w, struct td_err *ret_err)
 		return fmt ? td_err_set(ret_err, -EINVAL, "backing_fmt is given, but no backing_file") : 0;
 	if (fmt && strcmp(fmt, "vmdk") != 0)
 		return td_err_set(ret_err, -EINVAL, "backing_fmt=%s: the parent of a vmdk is a vmdk", fmt);
-	if (!w->kind->sparse)
+	if (!w->kind->sparse || w->kind->stream)
 		return td_err_set(ret_err, -EINVAL,
 				  "subformat=%s and a backing file exclude each other: it holds all sectors",
 				  w->kind->name);
@@ -173,7 +173,7 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 		r = read_geometry(w, ret_err);
 	if (r == 0)
 		r = td_opts_bool(w->c->opts, "zeroed_grain", &w->zeroed, ret_err);
-	if (r == 0 && w->zeroed && (!w->kind->sparse || w->kind->cowd))
+	if (r == 0 && w->zeroed && (!w->kind->sparse || w->kind->cowd || w->kind->stream))
 		r = td_err_set(ret_err, -EINVAL, "subformat=%s has no zeroed grains", w->kind->name);
 	if (r == 0)
 		r = read_backing(w, ret_err);
@@ -209,7 +209,7 @@ static char *extent_name(const struct wish *w, unsigned i)
 	char *name;
 
 	if (!w->kind->infix)
-		r = asprintf(&name, "%s", base);
+		r = asprintf(&name, "%s", *base ? base : "disk.vmdk"); /* it goes to standard output */
 	else if (w->kind->split)
 		r = asprintf(&name, "%.*s-%s%03u%s", stem, base, w->kind->infix, i + 1, base + stem);
 	else
@@ -293,6 +293,10 @@ static int make_files(const struct wish *w, struct td_err *ret_err)
 {
 	int r = 0;
 
+	if (w->kind->infix && *base_of(w->c->called) == '\0')
+		return -ESPIPE; /* there is nothing to name files after: it is no file */
+	if (w->kind->stream)
+		return vmdk_stream_create(w->c->child, w->sectors, w->text, w->text_len, ret_err);
 	if (!w->kind->infix)
 		return vmdk_hosted_create(w->c->child, w->sectors, w->zeroed, w->text, w->text_len, ret_err);
 	for (unsigned i = 0; r == 0 && i < nr_extents(w); i++)
@@ -305,6 +309,7 @@ static int make_files(const struct wish *w, struct td_err *ret_err)
 int vmdk_create(const struct td_create *c, struct td_err *ret_err)
 {
 	struct wish w = { .c = c, .sectors = td_div_up(c->size, VMDK_SECTOR) };
+	const char *name = *c->path ? c->path : c->child->name;
 	int r;
 
 	if (ret_err)
@@ -316,6 +321,6 @@ int vmdk_create(const struct td_create *c, struct td_err *ret_err)
 		r = make_files(&w, ret_err);
 	free(w.text);
 	if (r < 0 && ret_err && ret_err->msg[0] == '\0')
-		return td_err_set(ret_err, r, "%s: cannot be written: %s", c->path, strerror(-r));
-	return r < 0 ? td_err_prefix(ret_err, r, "%s", c->path) : 0;
+		return td_err_set(ret_err, r, "%s: cannot be written: %s", name, strerror(-r));
+	return r < 0 ? td_err_prefix(ret_err, r, "%s", name) : 0;
 }

@@ -80,8 +80,8 @@ int vmdk_hosted_load(struct vmdk_sparse *s, const uint8_t *head, struct td_err *
 		.has_zero = s->h.flags & VMDK_ZEROED,
 		.dir_off = s->h.gd * VMDK_SECTOR,
 		.nr_tables = s->nr_tables,
-		/* Who writes has seen that all of them are there. */
-		.table_align = 0,
+		/* Who writes has seen that all of them are there; a stream leaves out those without a grain. */
+		.table_align = s->h.flags & VMDK_COMPRESSED ? VMDK_SECTOR : 0,
 		.data_from = s->im->read_only ? VMDK_SECTOR : s->h.overhead * VMDK_SECTOR,
 	};
 	return 0;

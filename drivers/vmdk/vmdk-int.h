@@ -31,6 +31,7 @@ struct vmdk {
 	struct vmdk_sparse *
 		own; /* the only extent is the image's own file; then there are no pieces. First: as in a part */
 	struct td_image *im;
+	struct vmdk_stream *stream; /* it is being made, and there is neither own nor pieces */
 	char *text; /* the descriptor; desc points into it.  NULL: a sparse extent that is opened without one */
 	size_t text_len;
 	uint64_t text_at, text_room; /* where it is in im->child; how long it may become, 0: as it likes */

@@ -2,7 +2,7 @@
 /*
  * Requests: cut at the ends of extents, handed to what serves each.
  */
-#include "vmdk-int.h"
+#include "vmdk-stream.h"
 
 /* The piece that holds off; there is one for each byte of the disk. */
 static struct vmdk_piece *find_piece(const struct vmdk *v, uint64_t off)
@@ -56,6 +56,8 @@ int vmdk_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, uns
 	const struct vmdk *v = im->state;
 	int r = 0;
 
+	if (v->stream)
+		return -ENOTSUP;
 	if (v->own)
 		return vmdk_sparse_preadv(v->own, off, iov, flags);
 	for (uint64_t done = 0; r == 0 && done < iov->len;) {
@@ -71,8 +73,11 @@ int vmdk_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, uns
 int vmdk_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags)
 {
 	struct vmdk *v = im->state;
-	int r = vmdk_touch(v);
+	int r;
 
+	if (v->stream)
+		return vmdk_stream_pwritev(v->stream, off, iov, flags);
+	r = flags & TD_COMPRESS ? -ENOTSUP : vmdk_touch(v);
 	if (r == 0 && v->own)
 		return vmdk_sparse_pwritev(v->own, off, iov, flags);
 	for (uint64_t done = 0; r == 0 && done < iov->len;) {
@@ -90,8 +95,11 @@ int vmdk_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, un
 int vmdk_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
 {
 	struct vmdk *v = im->state;
-	int r = vmdk_touch(v);
+	int r;
 
+	if (v->stream)
+		return vmdk_stream_zero(v->stream, off, len);
+	r = vmdk_touch(v);
 	if (r == 0 && v->own)
 		return vmdk_sparse_zero(v->own, off, len, flags);
 	for (uint64_t done = 0; r == 0 && done < len;) {
@@ -109,7 +117,7 @@ int vmdk_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
 int vmdk_trim(struct td_image *im, uint64_t off, uint64_t len)
 {
 	struct vmdk *v = im->state;
-	int r = vmdk_touch(v);
+	int r = v->stream ? -ENOTSUP : vmdk_touch(v);
 
 	if (r == 0 && v->own)
 		return vmdk_sparse_trim(v->own, off, len);
@@ -130,6 +138,9 @@ int vmdk_flush(struct td_image *im)
 {
 	struct vmdk *v = im->state;
 	int result = v->own ? vmdk_sparse_flush(v->own) : 0;
+
+	if (v->stream) /* it is no disk before it is closed */
+		return td_image_flush(im->child);
 
 	for (unsigned i = 0; i < v->nr_files; i++) {
 		int r = td_image_flush(v->file[i].part);
@@ -164,6 +175,8 @@ int vmdk_extent(struct td_image *im, uint64_t off, uint64_t len, struct td_exten
 	struct vmdk *v = im->state;
 	struct share s;
 
+	if (v->stream)
+		return vmdk_stream_extent(v->stream, off, len, ret);
 	if (v->own)
 		return vmdk_sparse_extent(v->own, off, len, ret);
 	s = share_of(v, off, len);

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "vmdk-int.h"
+#include "vmdk-stream.h"
 
 static int vmdk_probe(const void *head, size_t len)
 {
@@ -17,16 +17,19 @@ static int vmdk_probe(const void *head, size_t len)
 
 /* ---- open and close ---- */
 
-/* Kinds that nobody writes in place, by the descriptor's word. */
-static int check_kind(const struct vmdk *v, struct td_err *ret_err)
+/* A kind that nobody writes in place, by the descriptor's word. */
+static bool is_stream(const struct vmdk *v)
 {
-	if (v->im->read_only || !v->text)
-		return 0;
-	if (vmdk_str_is(v->desc.create_type, "streamOptimized"))
-		return vmdk_refuse_write("streamOptimized is made to be sent, not to be served; tap-img "
-					 "convert makes another kind of it",
-					 ret_err);
-	return 0;
+	return v->text && vmdk_str_is(v->desc.create_type, "streamOptimized");
+}
+
+static int open_writable_stream(struct vmdk *v, struct td_err *ret_err)
+{
+	if (v->im->flags & TD_OPEN_ONCE)
+		return vmdk_stream_open(v->im, &v->stream, ret_err);
+	return vmdk_refuse_write("streamOptimized is made to be sent, not to be served; tap-img convert "
+				 "makes another kind of it",
+				 ret_err);
 }
 
 static void state_done(struct vmdk *v)
@@ -40,8 +43,8 @@ static int open_state(struct vmdk *v, struct td_opts *opts, struct td_err *ret_e
 	bool sparse;
 	int r = vmdk_load(v, &sparse, ret_err);
 
-	if (r == 0)
-		r = check_kind(v, ret_err);
+	if (r == 0 && !v->im->read_only && is_stream(v))
+		return open_writable_stream(v, ret_err);
 	if (r == 0)
 		r = vmdk_parent_name(v, ret_err);
 	return r == 0 ? vmdk_extents_open(v, sparse, opts, ret_err) : r;
@@ -68,7 +71,7 @@ static int vmdk_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 static int vmdk_close(struct td_image *im)
 {
 	struct vmdk *v = im->state;
-	int r = vmdk_extents_close(v);
+	int r = v->stream ? vmdk_stream_close(v->stream) : vmdk_extents_close(v);
 
 	state_done(v);
 	return r;
@@ -185,7 +188,7 @@ static void vmdk_counters(const struct td_image *im, struct td_counters *ret)
 
 const struct td_driver td_vmdk = {
 	.name = "vmdk",
-	.flags = TD_FORMAT | TD_KNOWS_FUA,
+	.flags = TD_FORMAT | TD_KNOWS_FUA | TD_COMPRESSES | TD_STREAMS,
 	.state_size = sizeof(struct vmdk),
 	.probe = vmdk_probe,
 	.create = vmdk_create,

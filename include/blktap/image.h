@@ -30,6 +30,17 @@ struct td_pool;
 struct td_spec;
 struct td_image;
 
+/*
+ * Standard output as a file that only becomes longer.  Its first bytes can be read and changed until more than these
+ * is written to an image that is open with TD_OPEN_ONCE; only then do they leave.
+ */
+#define TD_STDOUT_HEAD (64u << 10)
+struct td_stdout {
+	uint8_t head[TD_STDOUT_HEAD];
+	uint64_t end; /* bytes so far */
+	bool sent;    /* head has left */
+};
+
 /* What drivers run on.  One for each thread that owns images; outlives them. */
 struct td_env {
 	struct td_loop *loop;
@@ -37,6 +48,8 @@ struct td_env {
 	struct td_pool *pool;
 	const struct td_policy *policy; /* NULL: only files that the user named */
 	const char *keep_dir; /* where what is not in an image yet outlives us (keep.h); NULL: nowhere */
+
+	struct td_stdout *out; /* what the driver stdout may write to; NULL: it may not */
 
 	/* Something that a person should know of though no call failed; one line.  NULL: nobody listens. */
 	void (*notice)(const char *line);
@@ -50,7 +63,8 @@ struct td_env {
 #define TD_OPEN_NO_CHAIN 0x10u /* leave the backing image closed: for info, rebase */
 #define TD_OPEN_CHECK    0x20u /* for check and repair: do not repair at open, accept dirty and corrupt bits */
 #define TD_OPEN_BASE     0x40u /* a backing image that is opened for writing: set by td_image_open_base alone */
-#define TD_OPEN_PART     0x80u /* a further file of an image, named in it: set by td_image_open_part alone */
+#define TD_OPEN_PART     0x80u  /* a further file of an image, named in it: set by td_image_open_part alone */
+#define TD_OPEN_ONCE     0x100u /* the caller obeys limits.once, which is false without this flag */
 
 /* Flags of the data calls. */
 #define TD_FUA       0x01u /* write, zero: on stable storage before the call returns */
@@ -95,6 +109,13 @@ struct td_limits {
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;       /* zero() is cheaper than writing */
 	uint32_t cluster_size;     /* the unit in which a format maps and allocates; 0: there is none */
+
+	/*
+	 * Each cluster is written once at most, with writes of whole ones that begin in the order of the disk, and
+	 * nothing is read.  Zeros are found and left out.  It is a disk once it was closed without an error;
+	 * td_image_freeze before that leaves it without an end, by which every reader knows.
+	 */
+	bool once;
 };
 
 struct td_image_stats {
@@ -229,6 +250,8 @@ struct td_measure {
 #define TD_FORMAT     0x04u /* child holds the format's file */
 #define TD_KNOWS_FUA  0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
 #define TD_COMPRESSES 0x10u /* pwritev obeys TD_COMPRESS; for others but filters image.c refuses it */
+#define TD_STREAMS                                                                                           \
+	0x20u /* create can make images of limits.once, for which its child need only become longer */
 
 /*
  * A driver.  A slot left NULL is -ENOTSUP, never passed through.  Slots are called by image.c only, in a coroutine,

@@ -125,11 +125,32 @@ struct vmdk_marker {
 /* buf: 16 bytes at least. */
 TD_CHECK int vmdk_marker_decode(const uint8_t *buf, struct vmdk_marker *ret);
 
+/* buf: VMDK_SECTOR bytes, of which a grain's marker takes the first VMDK_GRAIN_MARKER; all others a whole sector. */
+void vmdk_marker_encode(const struct vmdk_marker *m, uint8_t *buf);
+
+/*
+ * The first header of a new stream with an embedded descriptor; everything behind its overhead is appended, and the
+ * footer is this header with the right gd.  -EFBIG: more than 2 TiB.
+ */
+TD_CHECK int vmdk_stream_lay_out(uint64_t sectors, struct vmdk_header *ret, struct td_err *ret_err);
+
 /*
  * Inflate the stream of one grain: exactly out_len bytes, and the check sum behind them is right.  -EUCLEAN, -ENOMEM.
  * Thread-safe; takes up to a few milliseconds.
  */
 TD_CHECK int vmdk_grain_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len);
+
+/*
+ * The other way round, as long as it takes: what does not shrink is kept as it is inside the stream.  out has room for
+ * vmdk_grain_max(in_len).  Returns bytes, or -ENOMEM.  One call at a time with one k.
+ */
+static inline size_t vmdk_grain_max(size_t in_len)
+{
+	return in_len + 5 * td_div_up(in_len, 65535) + 6;
+}
+
+struct qcow2_codec;
+TD_CHECK int64_t vmdk_grain_deflate(struct qcow2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out);
 
 /* ---- the descriptor ---- */
 

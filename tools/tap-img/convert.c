@@ -45,6 +45,7 @@ struct convert_job {
 	struct td_opts opts;
 	struct copy copy;
 	bool from_stream, to_stream;
+	struct td_stdout out;
 	char sha256[DIGEST_TEXT];
 	uint64_t size; /* of the disk, known at the end */
 	double seconds;
@@ -98,6 +99,8 @@ static int convert_check(void *arg, char *const *operands, unsigned nr, struct t
 {
 	const struct convert_args *a = arg;
 	bool in = false, out = is_stream(operands[nr - 1]), creates = a->backing || a->options.nr > 0;
+	const struct td_driver *to = a->target_format ? td_driver_find(a->target_format) : NULL;
+	const bool raw = !to || (to->flags & TD_LEAF);
 	uint64_t zeros = cli_size_or(a->min_zeros, 0);
 
 	for (unsigned i = 0; i + 1 < nr; i++)
@@ -109,12 +112,13 @@ static int convert_check(void *arg, char *const *operands, unsigned nr, struct t
 		{ in && a->format && !(td_driver_find(a->format)->flags & TD_LEAF),
 		  "-f: only a raw disk can be read from standard input; this format cannot be read as a "
 		  "stream" },
-		{ out && a->target_format && !td_driver_find(a->target_format), "-O: no such format" },
-		{ out && a->target_format && !(td_driver_find(a->target_format)->flags & TD_LEAF),
-		  "-O: only a raw disk can be written to standard output; this format cannot be written as a "
-		  "stream" },
-		{ out && (a->compress || a->no_create || creates || a->force),
-		  "-c, -n, -o, -B and --force make no sense with standard output as the target" },
+		{ out && a->target_format && !to, "-O: no such format" },
+		{ out && !raw && !(to->flags & TD_STREAMS),
+		  "-O: images of this format cannot be written as a stream, to standard output" },
+		{ out && (a->no_create || a->backing || a->force),
+		  "-n, -B and --force make no sense with standard output as the target" },
+		{ out && raw && (a->compress || creates),
+		  "-c and -o make no sense with a raw disk on standard output" },
 		{ !in && a->size != CLI_SIZE_NONE, "--size is for a disk from standard input (-) alone" },
 		{ a->no_create && creates, "-n: the target is there already, -o and -B cannot change it" },
 		{ a->no_create && a->force,
@@ -218,6 +222,30 @@ static int use_target(struct convert_job *job, uint64_t size)
 	return r;
 }
 
+static bool is_raw(const char *format)
+{
+	return !format || (td_driver_find(format)->flags & TD_LEAF);
+}
+
+/* Only images that are written in one go can be sent; of others nothing has left yet. */
+static int open_sent(struct convert_job *job, uint64_t size)
+{
+	const char *format = job->args->target_format;
+	int r;
+
+	job->env.env.out = &job->out;
+	r = target_parse_stdout(&job->target, &job->env.env, format, job->err);
+	if (r == 0)
+		r = make_target(job, size);
+	if (r == -ESPIPE || (r == 0 && !job->target.im->limits.once))
+		return td_err_set(
+			job->err, -ENOTSUP,
+			"standard output: %s can be written as a stream, but not with these options: "
+			"see -o in tap-img(1)",
+			format);
+	return r;
+}
+
 static int open_target(struct convert_job *job)
 {
 	const struct convert_args *a = job->args;
@@ -228,8 +256,13 @@ static int open_target(struct convert_job *job)
 	job->copy.target = &job->target;
 	if (job->to_stream && isatty(STDOUT_FILENO) == 1)
 		return td_err_set(job->err, -EINVAL, "standard output is a terminal");
-	if (job->to_stream)
+	if (job->to_stream && is_raw(a->target_format))
 		return 0;
+	if (job->to_stream) {
+		r = open_sent(job, size);
+		job->format = r == 0 ? facts_format(job->target.im) : NULL;
+		return r;
+	}
 	r = direct_of("t", a->cache, &direct, job->err);
 	if (r == 0)
 		r = target_parse(&job->target, &job->env.env, job->operands[job->nr_sources],
@@ -254,7 +287,7 @@ static int finish(struct convert_job *job)
 						 : td_align_up(job->copy.plan.at, 512);
 	if (job->copy.digest.ctx && digest_text(&job->copy.digest, job->sha256) < 0)
 		return td_err_set(job->err, -EIO, "the digest cannot be computed");
-	if (!job->to_stream)
+	if (job->target.im)
 		return target_finish(&job->target, job->err);
 	r = stream_out_sync(job->env.env.pool);
 	return r < 0 ? td_err_set(job->err, r, "standard output: %s", strerror(-r)) : 0;

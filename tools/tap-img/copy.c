@@ -29,11 +29,6 @@ static int failed(struct copy *c, int r, const char *what, const char *name, con
 			  strerror(-r));
 }
 
-static const char *target_name(const struct copy *c)
-{
-	return c->target->im ? c->target->im->name : "standard output";
-}
-
 /* ---- writing one piece to an image ---- */
 
 enum kind { ZERO, SAME, DATA };
@@ -102,6 +97,9 @@ static int write_runs(struct job *j)
 	enum kind kind;
 	int r = 0;
 
+	/* In one go: the turn was passed on, and the next run would come behind the next piece. */
+	if (c->target->im->limits.once)
+		return write_data(j, 0, j->p.len);
 	if (c->over_backing && c->min_zeros > 0)
 		r = td_image_pread(c->target->im, j->p.off, j->old, j->p.len, 0);
 	for (uint64_t at = 0, len; r == 0 && at < j->p.len; at += len) {
@@ -122,14 +120,14 @@ static int write_image(struct job *j)
 {
 	struct copy *c = j->c;
 
-	if (!c->any_order) {
+	if (!c->any_order || c->target->im->limits.once) {
 		turns_wait(&c->writing, j->p.number);
 		turns_pass(&c->writing);
 	}
 	if (c->result < 0)
 		return 0;
-	return failed(c, j->p.zero ? write_zero(j, 0, j->p.len) : write_runs(j), "written", target_name(c),
-		      &j->p);
+	return failed(c, j->p.zero ? write_zero(j, 0, j->p.len) : write_runs(j), "written",
+		      target_name(c->target), &j->p);
 }
 
 /* Every byte, one piece after the other. */
@@ -146,7 +144,7 @@ static int write_stream(struct job *j)
 		c->zero_bytes += j->p.len;
 	else if (r == 0)
 		c->written_bytes += j->p.len;
-	return failed(c, r, "written", target_name(c), &j->p);
+	return failed(c, r, "written", target_name(c->target), &j->p);
 }
 
 static int write_piece(void *arg)

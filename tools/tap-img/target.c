@@ -34,6 +34,19 @@ int target_parse(struct target *t, struct td_env *env, const char *operand, cons
 	return direct ? td_opts_add(&leaf->opts, "direct", direct, ret_err) : 0;
 }
 
+int target_parse_stdout(struct target *t, struct td_env *env, const char *format, struct td_err *ret_err)
+{
+	td_cleanup(free) char *text = NULL;
+
+	t->env = env;
+	t->sent = true;
+	if (asprintf(&text, "%s/stdout:", format) < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	return td_spec_parse(text, &t->spec, ret_err);
+}
+
 /* The file that is to be called path is written under another name until it is whole. */
 static int write_beside(struct target *t, char *path, struct td_err *ret_err)
 {
@@ -73,6 +86,13 @@ static int choose_name(struct target *t, struct td_err *ret_err)
 			path);
 	t->replaces = true;
 	return write_beside(t, realpath(path, NULL), ret_err);
+}
+
+const char *target_name(const struct target *t)
+{
+	if (t->sent || !t->spec)
+		return "standard output";
+	return t->im ? t->im->name : t->path ? t->path : t->spec->path;
 }
 
 /* ---- opening ---- */
@@ -115,7 +135,7 @@ int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td
 	if (r < 0)
 		return r;
 	t->made = t->path != NULL;
-	r = td_image_open(t->env, t->spec, 0, &t->im, ret_err);
+	r = td_image_open(t->env, t->spec, TD_OPEN_ONCE, &t->im, ret_err);
 	if (r == 0 && t->made)
 		r = note_parts(t);
 	if (r < 0)
@@ -126,7 +146,7 @@ int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td
 
 int target_use(struct target *t, uint64_t size, struct td_err *ret_err)
 {
-	int r = td_image_open(t->env, t->spec, 0, &t->im, ret_err);
+	int r = td_image_open(t->env, t->spec, TD_OPEN_ONCE, &t->im, ret_err);
 
 	if (r < 0)
 		return r;
@@ -193,7 +213,7 @@ static int finish_work(void *arg)
 
 int target_finish(struct target *t, struct td_err *ret_err)
 {
-	const char *name = t->path ? t->path : t->spec->path;
+	const char *name = t->path ? t->path : t->sent ? target_name(t) : t->spec->path;
 	int r = td_image_flush(t->im), r2 = td_image_close(t->im);
 
 	t->im = NULL;
@@ -217,13 +237,15 @@ void target_drop(struct target *t, struct td_err *ret_err)
 {
 	bool open = t->im != NULL;
 
+	if (open && t->im->limits.once) /* it shall not look like a whole one */
+		td_image_freeze(t->im);
 	if (open)
 		td_ignore(td_image_close(t->im)); /* it has failed already */
 	t->im = NULL;
 	target_unlink(t);
 	if (t->made)
 		td_err_set(ret_err, 0, "%s (%s is removed)", ret_err->msg, t->spec->path);
-	else if (open)
+	else if (open && !t->sent)
 		td_err_set(ret_err, 0, "%s (%s is written in part)", ret_err->msg, t->spec->path);
 	td_spec_free(t->spec);
 	for (unsigned i = 0; i < t->nr_parts; i++)

@@ -20,6 +20,7 @@ struct target {
 	struct td_spec *spec; /* its path is the file that is written */
 	struct td_image *im;  /* NULL: standard output */
 	char *path;           /* what the file is called in the end; NULL: it is written in place */
+	bool sent;            /* it is standard output */
 	bool made;            /* the file is ours: gone if this fails */
 	bool force, replaces; /* there is such a file, whose place it takes */
 	struct stat old;      /* that file */
@@ -32,10 +33,17 @@ struct target {
 TD_CHECK int target_parse(struct target *t, struct td_env *env, const char *operand, const char *format,
 			  const char *direct, struct td_err *ret_err);
 
-/* Make it and open it. */
+/* Standard output, for a format that can be written as a stream; then as target_parse. */
+TD_CHECK int target_parse_stdout(struct target *t, struct td_env *env, const char *format,
+				 struct td_err *ret_err);
+
+/* For messages; of one that is not open as well. */
+const char *target_name(const struct target *t);
+
+/* Make it and open it.  It may want what limits.once says. */
 TD_CO TD_CHECK int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td_err *ret_err);
 
-/* Open what is there already, of at least this size. */
+/* Open what is there already, of at least this size.  The same. */
 TD_CO TD_CHECK int target_use(struct target *t, uint64_t size, struct td_err *ret_err);
 
 /* On stable storage, under its name. */
