@@ -250,8 +250,7 @@ struct td_measure {
 #define TD_FORMAT     0x04u /* child holds the format's file */
 #define TD_KNOWS_FUA  0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
 #define TD_COMPRESSES 0x10u /* pwritev obeys TD_COMPRESS; for others but filters image.c refuses it */
-#define TD_STREAMS                                                                                           \
-	0x20u /* create can make images of limits.once, for which its child need only become longer */
+#define TD_STREAMS    0x20u /* create can make images of limits.once; the child is only appended to */
 
 /*
  * A driver.  A slot left NULL is -ENOTSUP, never passed through.  Slots are called by image.c only, in a coroutine,

@@ -59,7 +59,7 @@ qemu-img compare -q -f raw -F qcow2 out.raw s-chain.qcow2 || fail "to a file by 
 	fail "to a pipe"
 [ "$(cut -d' ' -f1 sum)" = "$want" ] || fail "to a pipe: another SHA-256 on the way"
 cat disk.raw | tap-img convert - - | cmp - disk.raw || fail "from a pipe to a pipe"
-expect_fail 'only a raw disk' tap-img convert -f raw -O qcow2 disk.raw - </dev/null
+expect_fail 'cannot be written as a stream' tap-img convert -f raw -O qcow2 disk.raw - </dev/null
 expect_fail 'only a raw disk' tap-img convert -f qcow2 -O raw - out2 </dev/null
 if tap-img convert -f raw disk.raw - 2>err >/dev/full; then fail "/dev/full took a disk"; fi
 grep -q 'standard output: cannot be written' err || fail "/dev/full: $(cat err)"
