@@ -7,6 +7,7 @@
  *
  * Extents first, then the text that names them; in a file that is both, the header last of all.
  */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -106,19 +107,31 @@ static int read_adapter(struct wish *w, struct td_err *ret_err)
 		 : 0;
 }
 
+/* One number of a geometry: digits alone, not 0, end behind them. *v moves past end. */
+static bool read_number(const char **v, char end, uint32_t *ret)
+{
+	char *stop;
+	unsigned long n = strtoul(*v, &stop, 10);
+
+	if (!isdigit((unsigned char)**v) || *stop != end || n == 0 || n > UINT32_MAX)
+		return false;
+	*ret = (uint32_t)n;
+	*v = stop + 1;
+	return true;
+}
+
 /* What old BIOSes need of it; of an IDE disk with fewer heads. */
 static int read_geometry(struct wish *w, struct td_err *ret_err)
 {
-	const char *v = td_opts_get(w->c->opts, "geometry");
-	unsigned c, h, s;
-	int end = 0;
+	const char *v = td_opts_get(w->c->opts, "geometry"), *at = v;
+	uint32_t c, h, s;
 
 	w->heads = strcmp(w->adapter, "ide") == 0 ? 16 : 255;
 	w->track = 63;
 	w->cylinders = w->sectors / (w->heads * w->track);
 	if (!v)
 		return 0;
-	if (strlen(v) > 24 || sscanf(v, "%9u/%9u/%9u%n", &c, &h, &s, &end) != 3 || v[end] || !c || !h || !s)
+	if (!read_number(&at, '/', &c) || !read_number(&at, '/', &h) || !read_number(&at, '\0', &s))
 		return td_err_set(ret_err, -EINVAL,
 				  "geometry=%s: it is CYLINDERS/HEADS/SECTORS, none of them 0", v);
 	w->cylinders = c;

@@ -224,7 +224,8 @@ done
 tap-img create -o subformat=monolithicFlat,geometry=9/8/7 vmdk:g.vmdk 1M
 [ "$(tap-img info --json vmdk:g.vmdk | python3 -c 'import json, sys
 print(json.load(sys.stdin)["format-specific"]["data"]["geometry"])')" = 9/8/7 ] || fail "geometry="
-for bad in subformat=x adapter_type=x hwversion=x geometry=1/2 compat6=on,hwversion=7 zeroed_grain=on,subformat=vmfs; do
+for bad in subformat=x adapter_type=x hwversion=x geometry=1/2 geometry=1/-2/3 geometry=1/2/0 \
+	compat6=on,hwversion=7 zeroed_grain=on,subformat=vmfs; do
 	expect_fail . tap-img create -o "$bad" vmdk:bad.vmdk 1M
 	[ ! -e bad.vmdk ] || fail "$bad: a file is left"
 done
