@@ -222,14 +222,12 @@ static int from_url(const uint8_t *data, size_t len, char ret[VHD_NAME_MAX + 1])
 static int to_url(const char *path, uint8_t *ret, size_t *ret_len)
 {
 	static const char plain[] = "/-._~!$&'()*+,;=:@", digits[] = "0123456789ABCDEF";
-	size_t n = strlen(URL);
-
-	memcpy(ret, URL, n);
 	/* A name that starts with neither would be taken for a host's. */
-	if (path[0] != '/' && path[0] != '.') {
-		memcpy(ret + n, "./", 2);
-		n += 2;
-	}
+	const char *head = path[0] == '/' || path[0] == '.' ? URL : URL "./";
+	size_t n = 0;
+
+	while (*head)
+		ret[n++] = (uint8_t)*head++;
 	for (const char *p = path; *p; p++) {
 		unsigned c = (unsigned char)*p;
 

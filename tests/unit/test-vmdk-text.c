@@ -55,7 +55,7 @@ static void a_descriptor_is_known_by_its_first_words(void **state)
 	assert_true(IS("\r\n \n#hi\n# disk descriptorfile and more\n"));
 	assert_true(IS("\xef\xbb\xbf# Disk DescriptorFile\n"));
 	assert_false(IS(""));
-	assert_false(IS("# Disk Descripto"));
+	assert_false(IS("# Disk Descriptor"));
 	assert_false(IS("x\n# Disk DescriptorFile\n"));
 	assert_false(IS("#!/bin/sh\nversion=1\n"));
 #undef IS
