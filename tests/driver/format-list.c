@@ -3,8 +3,12 @@
  * The formats that can be written, and images of many kinds of each: a new format is a struct fmt and a line for each
  * kind that takes other paths (small clusters, a small cache, a backing file, made by somebody else).
  */
+#include <stdio.h>
+
 #include "format-run.h"
 #include "qcow2-fsck.h"
+
+#define THIN 4u /* simple formats: two levels, and nothing is ever freed */
 
 static int fsck_qcow2(const char *path, unsigned *ret_leaks, bool *ret_dirty)
 {
@@ -27,7 +31,24 @@ const struct fmt fmt_qcow2 = {
 	.snapshots = true,
 	.no_leaks = true,
 };
-static const struct fmt qcow = { .name = "qcow", .compresses = true };
+static const struct fmt qcow = { .name = "qcow", .compresses = true, .thin = THIN };
+
+/* A parent is a vmdk: its descriptor around the raw file. */
+static int vmdk_base(const char *path, unsigned sectors)
+{
+	FILE *f = fopen(path, "w");
+	bool ok;
+
+	if (!f)
+		return -errno;
+	ok = fprintf(f,
+		     "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n"
+		     "createType=\"monolithicFlat\"\nRW %u FLAT \"raw\" 0\n",
+		     sectors) > 0;
+	return fclose(f) == 0 && ok ? 0 : -EIO;
+}
+
+static const struct fmt vmdk = { .name = "vmdk", .qemu_checks = true, .make_base = vmdk_base, .thin = THIN };
 
 const struct variant variants[] = {
 	{ .format = &fmt_qcow2, .name = "v3", .create = "cluster_size=4K", .open = "", .sectors = 512 },
@@ -139,6 +160,50 @@ const struct variant variants[] = {
 	  .sectors = 512,
 	  .backing = true,
 	  .secret = true },
+	{ .format = &vmdk, .name = "vmdk", .create = "", .open = "", .sectors = 1024 },
+	{ .format = &vmdk,
+	  .name = "vmdk zeroed",
+	  .create = "zeroed_grain=on",
+	  .open = "l2-cache=4K",
+	  .sectors = 1024 },
+	{ .format = &vmdk,
+	  .name = "vmdk delta",
+	  .create = "zeroed_grain=on",
+	  .open = "",
+	  .sectors = 1024,
+	  .backing = true },
+	{ .format = &vmdk,
+	  .name = "vmdk split",
+	  .create = "subformat=twoGbMaxExtentSparse",
+	  .open = "l2-cache=4K",
+	  .sectors = 1024,
+	  .part = "disk-s001" },
+	{ .format = &vmdk,
+	  .name = "vmdk split delta",
+	  .create = "subformat=twoGbMaxExtentSparse",
+	  .open = "",
+	  .sectors = 1024,
+	  .backing = true,
+	  .part = "disk-s001" },
+	{ .format = &vmdk,
+	  .name = "vmdk flat",
+	  .create = "subformat=monolithicFlat",
+	  .open = "",
+	  .sectors = 512,
+	  .part = "disk-flat" },
+	{ .format = &vmdk,
+	  .name = "vmdk cowd",
+	  .create = "subformat=vmfsSparse",
+	  .open = "l2-cache=4K",
+	  .sectors = 512,
+	  .part = "disk-delta" },
+	{ .format = &vmdk,
+	  .name = "vmdk cowd delta",
+	  .create = "subformat=vmfsSparse",
+	  .open = "",
+	  .sectors = 512,
+	  .backing = true,
+	  .part = "disk-delta" },
 };
 
 const unsigned nr_variants = TD_NELEMS(variants);

@@ -333,13 +333,35 @@ static void make_secret(struct run *run, char *ret, size_t len)
 	(void)snprintf(ret, len, ",key-file=%s", testenv_path(&run->t, "key"));
 }
 
+/* Data that are there before the first request, in the file raw; and what is around it as a backing file. */
+static int make_data(struct run *run, const char *raw)
+{
+	int (*make_base)(const char *path, unsigned sectors) = run->v->format->make_base;
+	int r = write_raw(run, raw);
+
+	if (r == 0 && run->v->backing && make_base)
+		r = make_base(testenv_path(&run->t, "base"), run->v->sectors);
+	return r;
+}
+
+static void backing_opts(const struct run *run, char *ret, size_t len)
+{
+	const struct fmt *f = run->v->format;
+
+	(void)snprintf(ret, len, "%s%s%s%s", run->v->create[0] ? "," : "",
+		       "backing_file=", f->make_base ? "base,backing_fmt=" : "raw,backing_fmt=",
+		       f->make_base ? f->name : "raw");
+}
+
 static int make_image(struct run *run)
 {
-	char opts[256], raw[160], key[100] = "";
+	char opts[256], raw[160], key[100] = "", backing[80] = "";
 	int r = 0;
 
 	(void)snprintf(raw, sizeof(raw), "%s/raw", run->t.dir);
 	(void)snprintf(run->path, sizeof(run->path), "%s/disk", run->t.dir);
+	(void)snprintf(run->part, sizeof(run->part), "%s/%s", run->t.dir,
+		       run->v->part ? run->v->part : "disk");
 	if (run->v->secret)
 		make_secret(run, key, sizeof(key));
 	/* An option more: there may be none before the comma. */
@@ -347,14 +369,14 @@ static int make_image(struct run *run)
 		       *run->v->open ? "," : "", run->v->open, key, run->path);
 	run->has_data = run->v->backing || run->v->from_qemu;
 	if (run->has_data)
-		r = write_raw(run, raw);
+		r = make_data(run, raw);
 	if (r < 0)
 		return r;
 	if (run->v->from_qemu)
 		return make_by_qemu(run, raw);
-	(void)snprintf(opts, sizeof(opts), "%s%s%s", run->v->create,
-		       run->v->create[0] && run->v->backing ? "," : "",
-		       run->v->backing ? "backing_file=raw,backing_fmt=raw" : "");
+	if (run->v->backing)
+		backing_opts(run, backing, sizeof(backing));
+	(void)snprintf(opts, sizeof(opts), "%s%s", run->v->create, backing);
 	r = test_create(&run->t, (uint64_t)run->v->sectors * MODEL_SECTOR, opts, false, "%s", run->spec);
 	if (r == 0 && run->v->file_kib && truncate(run->path, (off_t)run->v->file_kib << 10) < 0)
 		r = -errno;
@@ -379,6 +401,8 @@ bool run_setup(struct run *run, const struct variant *v, uint64_t seed)
 	/* Where nothing can be punched, what is reused holds old bytes. */
 	simdisk_features(run->sim, seed % 2, seed / 2 % 2);
 	simdisk_add(run->sim, run->path);
+	if (run->v->part)
+		simdisk_add(run->sim, run->part);
 	run->clean = simdisk_save(run->sim);
 	return true;
 }
@@ -408,6 +432,11 @@ void run_rounds(unsigned rounds, void (*fn)(struct run *run))
 		fn(&run);
 		run_teardown(&run);
 	}
+}
+
+unsigned run_stride(const struct run *run, unsigned otherwise)
+{
+	return test_stride(otherwise * TD_MAX(1u, run->v->format->thin));
 }
 
 void run_begin(struct run *run)

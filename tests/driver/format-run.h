@@ -21,6 +21,10 @@ struct fmt {
 	bool qemu_checks; /* qemu-img check knows it */
 	bool compresses, resizes, snapshots;
 	bool no_leaks; /* none without a failure; and check repairs all of them, also where nothing can be punched */
+
+	/* NULL: a backing file may be raw.  Else one of this format around the raw file beside it: 0, -errno. */
+	int (*make_base)(const char *path, unsigned sectors);
+	unsigned thin; /* unless TEST_STRIDE is set, a loop tries one in so many of its points; 0 is 1 */
 };
 
 /* One kind of image. */
@@ -34,6 +38,7 @@ struct variant {
 	bool from_qemu;    /* made by qemu-img out of data: compressed; and a snapshot of it */
 	bool secret;       /* encrypted: opened by a pass phrase */
 	unsigned file_kib; /* made longer before it is used: near the end of the refcount table */
+	const char *part;  /* the file that is written, if it is another one that the image names */
 };
 
 extern const struct fmt fmt_qcow2;
@@ -48,7 +53,8 @@ struct run {
 	const struct variant *v;
 	struct td_image *im;
 	char spec[320], path[128];
-	bool has_data; /* all sectors hold write 1 at first */
+	char part[128]; /* where data and map are: path, mostly */
+	bool has_data;  /* all sectors hold write 1 at first */
 	uint64_t random, seed;
 	bool closed_ok;
 	unsigned fsck_leaks;
@@ -68,6 +74,9 @@ void run_teardown(struct run *run);
  * alone.
  */
 void run_rounds(unsigned rounds, void (*fn)(struct run *run));
+
+/* test_stride() for the points of this kind of image. */
+unsigned run_stride(const struct run *run, unsigned otherwise);
 
 /* Everything as at first: files, model, random numbers. */
 void run_begin(struct run *run);

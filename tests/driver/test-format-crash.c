@@ -64,7 +64,7 @@ static bool crash_point(struct run *run, uint64_t n, unsigned per_kind, unsigned
 static void crash_each(struct run *run)
 {
 	unsigned images = 0, per_kind = test_count("TEST_IMAGES", 1);
-	unsigned points = 0, stride = test_stride(4);
+	unsigned points = 0, stride = run_stride(run, 8);
 
 	run->resizes = run->seed % 2;
 	for (uint64_t n = 1 + run->seed % stride; crash_point(run, n, per_kind, &images); n += stride)

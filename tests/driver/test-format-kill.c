@@ -112,7 +112,7 @@ static bool kill_point(struct kill *k, uint64_t n)
 static void kill_setup(struct kill *k, struct run *run)
 {
 	*k = (struct kill){ .run = run };
-	kept_path(run->t.dir, run->path, k->keep, sizeof(k->keep));
+	kept_path(run->t.dir, run->part, k->keep, sizeof(k->keep));
 	(void)snprintf(k->saved, sizeof(k->saved), "%s/saved", run->t.dir);
 	run->t.env.keep_dir = run->t.dir;
 	run->resizes = run->seed % 2;
@@ -123,7 +123,7 @@ static unsigned all_adopted;
 
 static void kill_each(struct run *run)
 {
-	unsigned points = 0, stride = test_stride(7);
+	unsigned points = 0, stride = run_stride(run, 7);
 	struct kill k;
 
 	kill_setup(&k, run);
