@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What a disk of the qcow2 matrix looks like: chosen by a seed, made by qemu-img and qemu-io, or by our own create.
+ * What a disk of the matrix looks like: chosen by a seed, made by qemu-img and qemu-io, or by our own create.  qcow2 is
+ * matrix-shape.c's, the other formats are matrix-formats.c's.
  */
 #ifndef TESTS_DRIVER_MATRIX_SHAPE_H
 #define TESTS_DRIVER_MATRIX_SHAPE_H
@@ -16,16 +17,21 @@ struct layer {
 	const char *prealloc; /* NULL: not */
 	uint64_t size;
 	char name[16];
+	const char *opts, *qemu; /* other formats: options of our create; or of qemu-img's, which made it */
 };
 
 struct shape {
 	uint64_t seed, rnd;
-	unsigned nr; /* layers; the last one is the disk, the others its backing chain */
+	const char *format;    /* NULL: qcow2 */
+	const char *qemu_opts; /* format: what qemu-img calls it */
+	bool may_leak;         /* format: our check may find leaks */
+	bool qemu_reads;       /* format: and it can */
+	unsigned nr;           /* layers; the last one is the disk, the others its backing chain */
 	struct layer layer[SHAPE_LAYERS];
 	bool ours;                 /* our create makes the top */
 	bool snapshot;             /* the top has one, "before" */
 	const char *engine, *base; /* for testenv_open */
-	char spec[512];            /* how we open it */
+	char spec[160];            /* how we open it */
 	char text[512];            /* for humans */
 };
 
@@ -33,6 +39,15 @@ uint64_t shape_below(struct shape *s, uint64_t n); /* a random number below n */
 bool shape_chance(struct shape *s, unsigned percent);
 
 void shape_choose(struct shape *s, uint64_t seed);
+
+/* A disk of another format; only: of this one, or NULL. */
+void shape_choose_other(struct shape *s, uint64_t seed, const char *only);
+
+/* The same for it, and model.raw, which is what it holds. */
+TD_CHECK int shape_make_other(struct shape *s, struct testenv *t);
+
+/* Our own check of the closed disk: 0, or it has said what is wrong. */
+TD_CHECK int shape_check_other(struct shape *s, struct testenv *t);
 
 /* Make the files in t->dir.  0, or -errno after saying what failed. */
 TD_CHECK int shape_make(struct shape *s, struct testenv *t);

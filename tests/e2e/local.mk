@@ -75,6 +75,7 @@ EXTRA_DIST += tests/e2e/docs-lib.sh
 # What matrix.sh runs.
 check_PROGRAMS += tests/driver/qcow2-matrix
 tests_driver_qcow2_matrix_SOURCES = \
+	tests/driver/matrix-formats.c \
 	tests/driver/matrix-scribble.c \
 	tests/driver/matrix-shape.c \
 	tests/driver/matrix-shape.h \
