@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # What `make check` does a little of, at length: `make torture`, or `make torture PARTS="matrix kills"`.
 #
-#	matrix		random disks over all options of qcow2, random operations, against a model and qemu-img
+#	matrix		random disks over all options of all formats, random operations, against a model and qemu-img
 #	kills		kill -9 of tapdisk under load; of the driver before each operation; of who adopts what was left
 #	cuts		power cut before operation n, for every n; what was not flushed is lost in part, and torn
 #	faults		operation n fails, for every n: EIO, ENOSPC, short, torn, an fsync that loses what it covered
@@ -52,29 +52,42 @@ run_to()
 # sum FILE PATTERN: of the numbers before a word: "17 kills".
 sum() { grep -oE "[0-9]+ $2" "$1" | awk '{ n += $1 } END { print n + 0 }'; }
 
+# vhd_loops ROUNDS STRIDE TEST: vhd has loops of its own.
+vhd_loops()
+{
+	TEST_ROUNDS=$1 TEST_STRIDE=$2 TEST_ONLY=$3 run_to "$out" tests/driver/test-vhd-loops
+}
+
 # ---- the parts; the working folder is the build folder, $out a file of the part's own ----
 
+# Half of them qcow2, half the other formats that can be written.
 part_matrix()
 {
-	MATRIX_RUNS=${MATRIX_RUNS:-300} run_to "$out" "$srcdir/tests/e2e/matrix.sh"
+	local wanted=${MATRIX_RUNS:-300}
+	MATRIX_RUNS=$(((wanted + 1) / 2)) MATRIX_OTHER_RUNS=$(((wanted + 1) / 2)) \
+		run_to "$out" "$srcdir/tests/e2e/matrix.sh"
+	at_least "$wanted" "$(sum "$out" 'runs')" "random disks"
 	rounds "$(sum "$out" 'runs')" "random disks"
 }
 
-# Real kills (six kinds of image, a round each), then simulated ones between any two operations.
+# Real kills (twelve kinds of image, as many of each), then simulated ones between any two operations.
 part_kills()
 {
 	local wanted=${KILLS:-500} real
-	KILL9_ROUNDS=$(((wanted + 5) / 6)) run_to "$out" "$srcdir/tests/e2e/kill9.sh"
+	KILL9_ROUNDS=$(((wanted + 11) / 12)) KILL9_OTHER_ROUNDS=$(((wanted + 11) / 12)) \
+		run_to "$out" "$srcdir/tests/e2e/kill9.sh"
 	real=$(grep -c ': killed after' "$out")
 	at_least "$wanted" "$real" kills
 	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
-	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of the driver"
+	vhd_loops "${KILL_LOOPS:-10}" 1 'a_kill*'
+	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of drivers"
 }
 
 part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
 	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
+	vhd_loops "${CUT_LOOPS:-4}" 1 'a_power_cut*'
 	cuts=$(sum "$out" 'power cuts')
 	at_least "$wanted" "$cuts" "power cuts"
 	TEST_ROUNDS=60 run_to "$out" tests/driver/test-sim-aio
@@ -85,10 +98,11 @@ part_cuts()
 part_faults()
 {
 	local wanted=${FAULT_ROUNDS:-200} images
-	TEST_ROUNDS=$(((wanted + 17) / 18)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-format-faults
-	images=$(grep -c ': seed .* failures$' "$out")
+	TEST_ROUNDS=$(((wanted + 28) / 29)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-format-faults
+	vhd_loops $(((wanted + 28) / 29)) "${FAULT_STRIDE:-3}" 'any_failed*'
+	images=$(grep -cE '^# .*seed .* failures$' "$out")
 	at_least "$wanted" "$images" rounds
-	rounds "$images" "of formats; $(sum "$out" failures) failures"
+	rounds "$images" "images of formats; $(sum "$out" failures) failures"
 }
 
 part_fuzz()
@@ -100,8 +114,15 @@ part_fuzz()
 
 part_interop()
 {
+	local i others=${INTEROP_OTHER_RUNS:-10}
 	INTEROP_RUNS=${INTEROP_RUNS:-200} run_to "$out" "$srcdir/tests/e2e/interop-qcow2.sh"
-	rounds "${INTEROP_RUNS:-200}" "random disks"
+	for ((i = 0; i < others; i++)); do
+		INTEROP_SEED=$((INTEROP_SEED + i)) INTEROP_OPS=40 run_to "$out" "$srcdir/tests/e2e/interop-vmdk.sh"
+	done
+	INTEROP_RUNS=$others run_to "$out" "$srcdir/tests/e2e/interop-vhd.sh"
+	run_to "$out" "$srcdir/tests/e2e/interop-qcow.sh"
+	run_to "$out" "$srcdir/tests/e2e/interop-crypt.sh"
+	rounds "${INTEROP_RUNS:-200}" "random disks of qcow2, $others times the tests of vmdk and vhd, qcow, encryption"
 }
 
 part_check()
