@@ -372,9 +372,9 @@ ended
 refused 'no allowed directory' auto:trap	# the user asked for it to be looked at; the policy holds
 over trap
 refused 'does not say which format' qcow2:over
-printf 'KDMV' >vmdk
-truncate -s 1M vmdk
-refused 'vmdk image, for which there is no driver' auto:vmdk
+printf 'vhdxfile' >vhdx
+truncate -s 1M vhdx
+refused 'vhdx image, for which there is no driver' auto:vhdx
 
 # ---- under our feet ----
 
