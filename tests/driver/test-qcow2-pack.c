@@ -67,7 +67,7 @@ static uint64_t file_blocks(void)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-static void run_qemu(const char *fmt, ...)
+static void TD_PRINTF(1, 2) run_qemu(const char *fmt, ...)
 {
 	char cmd[512];
 	va_list ap;

@@ -20,7 +20,7 @@ static struct testenv env;
 static char path[128];
 static uint8_t data[SIZE], got[2 * SIZE];
 
-static bool qemu(const char *fmt, ...)
+static bool TD_PRINTF(1, 2) qemu(const char *fmt, ...)
 {
 	char cmd[512];
 	va_list ap;

@@ -152,7 +152,7 @@ static int open_it(void *arg)
 	return td_vbd_open(c->g->vbd, c->spec, c->g->open_flags, &c->err);
 }
 
-static void open_spec(struct guest *g, const char *spec_fmt, va_list ap)
+static void TD_PRINTF(2, 0) open_spec(struct guest *g, const char *spec_fmt, va_list ap)
 {
 	struct spec_call c = { .g = g };
 

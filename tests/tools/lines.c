@@ -69,8 +69,8 @@ const char *const lines[] = {
 	"vdev=xvda,untrusted,target=/srv/a.img,",
 	"vdev=xvda,grant_usage=1,target=/srv/a.img",
 	"vdev=xvda,grant_usage=2,target=/srv/a.img",
-	"vdev=xvda,colo,colo-host=h,colo-port=9000,colo-export=e,active-disk=a,hidden-disk=b,target=/srv/"
-	"a.img",
+	("vdev=xvda,colo,colo-host=h,colo-port=9000,colo-export=e,active-disk=a,hidden-disk=b,target=/srv/"
+	 "a.img"),
 	"vdev=xvda,colo-port=none,target=/srv/a.img",
 	"vdev=xvda,vdev=xvdb,target=/srv/a.img",
 	"vdev=,vdev=xvdb,target=/srv/a.img",
@@ -112,8 +112,8 @@ const char *const files[] = {
 	"\n",
 	"disk = [ 'phy:/dev/a,xvda,w' ]\n",
 	"disk=['phy:/dev/a,xvda,w']",
-	"name = \"guest\"\nmemory = 128 # MiB\ndisk = [ 'tap:aio:/srv/a.img,xvda,w',\n         "
-	"\"file:/b,xvdb,r\",\n]\n",
+	("name = \"guest\"\nmemory = 128 # MiB\ndisk = [ 'tap:aio:/srv/a.img,xvda,w',\n         "
+	 "\"file:/b,xvdb,r\",\n]\n"),
 	"disk = [\n'a,raw,xvda,w' , # the first\n\n'b,raw,xvdb,w'\n# none\n]\nvif = ['']\n",
 	"disk = [ 'a' ]\ndisk += [ 'b', 'c' ]\n",
 	"disk += [ 'a' ]\n",
