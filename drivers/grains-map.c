@@ -68,9 +68,10 @@ static int directory_entry(struct td_grains *g, uint64_t table, uint64_t *ret_un
 
 	*ret_unit = td_align_down(at, TD_KEEP_SECTOR);
 	r = td_meta_get(g->meta, TD_GRAINS_DIRECTORY, *ret_unit, &bytes);
-	if (r == 0)
-		*ret = bytes + (at - *ret_unit);
-	return r;
+	if (r < 0)
+		return r;
+	*ret = bytes + (at - *ret_unit);
+	return 0;
 }
 
 static int find_table(struct td_grains *g, uint64_t table, uint64_t *ret)
