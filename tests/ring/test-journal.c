@@ -272,7 +272,7 @@ static void finish(struct world *w)
 
 /* ---- one instruction at a time ---- */
 
-/* The child: an environment of its own, without threads; it stops before the ring is set up, and ends when it is told to. */
+/* The child: an environment of its own, no threads; it stops before the ring is set up, and ends when it is told to. */
 static void serve(struct world *w, bool fresh)
 {
 	struct ring_journal_key key = key_of(w);
