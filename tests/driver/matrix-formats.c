@@ -96,8 +96,8 @@ void shape_choose_other(struct shape *s, uint64_t seed, const char *only)
 	s->engine = engines[shape_below(s, 3)];
 	s->base = shape_chance(s, 20) ? "/var/tmp" : NULL;
 	s->nr = 1 + (unsigned)shape_below(s, LAYERS);
-	s->may_leak =
-		strcmp(f->name, "qcow") == 0; /* what was compressed and is written over: it cannot count */
+	s->packs = strcmp(f->name, "qcow") == 0;
+	s->may_leak = s->packs; /* what was compressed and is written over: it cannot count */
 	s->qemu_reads = s->nr == 1 || f->qemu_chains;
 	size = 512 + td_align_down(shape_below(s, shape_chance(s, 20) ? 65536 : 6u << 20), 512);
 	(void)snprintf(s->spec, sizeof(s->spec), "%s%s", f->name, shape_chance(s, 50) ? "(l2-cache=4K)" : "");

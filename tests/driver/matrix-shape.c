@@ -135,7 +135,7 @@ void shape_choose(struct shape *s, uint64_t seed)
 	static const char *const engines[] = { "auto", "libaio", "sync" };
 	static const char *const preallocs[] = { "metadata", "metadata", "falloc", "full" };
 
-	*s = (struct shape){ .seed = seed, .rnd = seed };
+	*s = (struct shape){ .seed = seed, .rnd = seed, .packs = true };
 	choose_chain(s);
 	choose_spec(s);
 	s->engine = engines[shape_below(s, 3)];

@@ -24,6 +24,7 @@ struct shape {
 	uint64_t seed, rnd;
 	const char *format;    /* NULL: qcow2 */
 	const char *qemu_opts; /* format: what qemu-img calls it */
+	bool packs;            /* writes may be compressed */
 	bool may_leak;         /* format: our check may find leaks */
 	bool qemu_reads;       /* format: and it can */
 	unsigned nr;           /* layers; the last one is the disk, the others its backing chain */

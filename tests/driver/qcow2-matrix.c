@@ -195,8 +195,7 @@ static int choose_op(struct run *m, struct op *o, uint64_t lo, uint64_t hi)
 	}
 	if ((o->kind == WRITE || o->kind == ZERO) && shape_chance(&m->s, 10))
 		o->flags |= TD_FUA;
-	if (o->kind == WRITE && (m->im->drv->flags & TD_COMPRESSES) && whole_clusters(m, o) &&
-	    shape_chance(&m->s, 60))
+	if (o->kind == WRITE && m->s.packs && whole_clusters(m, o) && shape_chance(&m->s, 60))
 		o->flags |= TD_COMPRESS;
 	if (o->kind == ZERO && shape_chance(&m->s, 50))
 		o->flags |= TD_MAY_UNMAP;
