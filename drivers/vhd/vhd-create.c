@@ -215,8 +215,11 @@ int vhd_measure(struct td_measure *m, struct td_err *ret_err)
 	struct td_create c = { .path = "measure", .size = m->size, .opts = m->opts };
 	struct wish w = { .c = &c, .plan = calloc(1, sizeof(*w.plan)) };
 	uint64_t blocks = 0, per_block, all;
-	int r = w.plan ? make_plan(&w, ret_err) : td_err_set(ret_err, -ENOMEM, "no memory");
+	int r;
 
+	if (!w.plan)
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	r = make_plan(&w, ret_err);
 	if (r == 0 && m->source && !w.fixed)
 		r = count_blocks(m->source, w.block_size, &blocks);
 	if (r == 0 && w.fixed) {

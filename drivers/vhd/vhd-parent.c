@@ -198,8 +198,9 @@ int vhd_parent_look(struct td_image *im, const char *name, const char *format, s
 	struct td_image *parent = NULL;
 	int r = format_of(format, &drv, ret_err);
 
-	if (r == 0)
-		r = td_image_backing_path(im, name, &path, ret_err);
+	if (!drv)
+		return r;
+	r = td_image_backing_path(im, name, &path, ret_err);
 	if (r < 0)
 		return r;
 	if (asprintf(&text, "%s:%s", drv->name, path) < 0)
