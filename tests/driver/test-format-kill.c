@@ -26,11 +26,16 @@ struct kill {
 static void at_the_kill(void *arg)
 {
 	struct kill *k = arg;
+	bool lost = simdisk_sync_failed(k->run->sim);
 
-	k->unsure |= simdisk_sync_failed(k->run->sim);
+	k->unsure |= lost;
 	if (!k->unsure)
 		model_kill(k->run->model);
-	k->has_saved = access(k->keep, F_OK) == 0;
+	/*
+	 * The kill can come before the driver hears that the fsync failed, and drops what it keeps.  What an fsync has
+	 * lost is missed after a power cut only, and no kept file outlives one.
+	 */
+	k->has_saved = !lost && access(k->keep, F_OK) == 0;
 	if (k->has_saved)
 		kept_copy(k->keep, k->saved);
 }
