@@ -509,7 +509,7 @@ static void each_story(void (*fn)(struct run *run, uint64_t story))
 
 static void crash_story(struct run *run, uint64_t story)
 {
-	unsigned images = 0, points = 0, stride = test_count("TEST_STRIDE", 11);
+	unsigned images = 0, points = 0, stride = test_stride(11);
 
 	for (uint64_t n = 1 + story % stride; crash_point(run, story, n, &images); n += stride)
 		points++;
@@ -519,7 +519,7 @@ static void crash_story(struct run *run, uint64_t story)
 
 static void fault_story(struct run *run, uint64_t story)
 {
-	unsigned points = 0, stride = test_count("TEST_STRIDE", 11);
+	unsigned points = 0, stride = test_stride(11);
 
 	for (uint64_t n = 1 + story % stride; fault_point(run, story, n, (story + n) % SIMDISK_FAULTS);
 	     n += stride)

@@ -24,10 +24,39 @@ void sim_die(const char *what)
 
 /* ---- content ---- */
 
+/* Before a change: the bytes are this content's alone, and none else sees it. */
+static void content_own(struct sim_content *c)
+{
+	const struct sim_content old = *c;
+
+	if (old.sharers && *old.sharers == 1)
+		return;
+	c->sharers = sim_alloc(sizeof(*c->sharers));
+	*c->sharers = 1;
+	c->max = old.size;
+	c->bytes = old.size ? malloc(old.size) : NULL;
+	if (old.size && !c->bytes)
+		sim_die("no memory");
+	if (old.size)
+		memcpy(c->bytes, old.bytes, old.size);
+	if (old.sharers)
+		--*old.sharers;
+}
+
+static void content_drop(struct sim_content *c)
+{
+	if (c->sharers && --*c->sharers == 0) {
+		free(c->bytes);
+		free(c->sharers);
+	}
+	*c = (struct sim_content){ 0 };
+}
+
 static void content_resize(struct sim_content *c, uint64_t size)
 {
 	if (size > SIM_FILE_MAX)
 		sim_die("a file of more than 64 MiB");
+	content_own(c);
 	if (size > c->max) {
 		c->max = TD_MAX(size, 2 * c->max);
 		c->bytes = realloc(c->bytes, c->max);
@@ -41,12 +70,9 @@ static void content_resize(struct sim_content *c, uint64_t size)
 
 struct sim_content sim_content_copy(const struct sim_content *c)
 {
-	struct sim_content copy = { 0 };
-
-	content_resize(&copy, c->size);
-	if (c->size > 0)
-		memcpy(copy.bytes, c->bytes, c->size);
-	return copy;
+	if (c->sharers)
+		++*c->sharers;
+	return *c;
 }
 
 uint64_t sim_op_pieces(const struct sim_op *op)
@@ -65,6 +91,7 @@ static void apply_piece(struct sim_content *c, const struct sim_op *op, uint64_t
 		content_resize(c, off + len);
 	if (off >= c->size)
 		return;
+	content_own(c);
 	len = TD_MIN(len, c->size - off);
 	if (op->op == TD_IO_WRITE)
 		memcpy(c->bytes + off, op->data + (off - op->off), len);
@@ -182,7 +209,7 @@ void sim_file_free(struct sim_file *f)
 {
 	drop_ops(f);
 	free(f->op);
-	free(f->durable.bytes);
+	content_drop(&f->durable);
 	(void)close(f->fd);
 	free(f);
 }
@@ -210,7 +237,7 @@ void sim_file_fill(struct sim_file *f, struct sim_content c)
 	const uint64_t block = 4096;
 
 	drop_ops(f);
-	free(f->durable.bytes);
+	content_drop(&f->durable);
 	f->durable = c;
 	if (ftruncate(f->fd, 0) < 0 || ftruncate(f->fd, (off_t)c.size) < 0)
 		sim_die("ftruncate");

@@ -21,9 +21,14 @@ struct sim_op {
 	char *data; /* WRITE */
 };
 
+/*
+ * The bytes are shared by all copies and copied for one that changes: a loop over every operation takes thousands of
+ * states, which differ in little.
+ */
 struct sim_content {
 	char *bytes; /* room for max */
 	uint64_t size, max;
+	unsigned *sharers; /* how many have these bytes; NULL: there are none */
 };
 
 struct sim_file {
@@ -64,6 +69,7 @@ uint64_t sim_op_pieces(const struct sim_op *op);
 /* Do it to c, those pieces only which keep() says; keep NULL: all. */
 void sim_op_apply(struct sim_content *c, const struct sim_op *op, bool (*keep)(void *arg), void *arg);
 
+/* Another holder of the same bytes, until one of the two is changed. */
 struct sim_content sim_content_copy(const struct sim_content *c);
 
 #endif
