@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <blktap/image.h>
+#include <blktap/iov.h>
 
 #include <pthread.h>
 
@@ -153,4 +154,36 @@ bool td_is_zero(const void *buf, size_t len)
 		if (*p)
 			return false;
 	return true;
+}
+
+#define ZERO_BYTES (64u << 10)
+
+/* Never written: the pages stay the kernel's one page of zeros for as long as nobody maps them otherwise. */
+static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
+
+unsigned td_zero_pieces(uint64_t len)
+{
+	return (unsigned)td_div_up(len, ZERO_BYTES);
+}
+
+unsigned td_put_zeros(struct iovec *v, uint64_t len)
+{
+	unsigned n = 0;
+
+	for (uint64_t piece; len > 0; len -= piece) {
+		piece = TD_MIN(len, (uint64_t)ZERO_BYTES);
+		v[n++] = (struct iovec){ .iov_base = zeros, .iov_len = piece };
+	}
+	return n;
+}
+
+int td_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret)
+{
+	struct iovec *v = calloc(td_zero_pieces(len) + 1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	*ret = (struct td_iov){ .vec = v, .nr = td_put_zeros(v, len), .len = len };
+	*ret_vec = v;
+	return 0;
 }

@@ -17,11 +17,6 @@
  */
 #include "grains-int.h"
 
-#define ZERO_BYTES (64u << 10)
-
-/* Never written: the pages stay the kernel's one page of zeros for as long as nobody maps them otherwise. */
-static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
-
 struct part {
 	struct td_grains *g;
 	bool in_place;
@@ -37,22 +32,6 @@ struct edge {
 	bool zero;    /* reads as zeros: nothing to copy */
 	uint8_t *buf; /* the copy */
 };
-
-static unsigned zero_pieces(uint64_t len)
-{
-	return (unsigned)td_div_up(len, ZERO_BYTES);
-}
-
-static unsigned put_zeros(struct iovec *v, uint64_t len)
-{
-	unsigned n = 0;
-
-	for (uint64_t piece; len > 0; len -= piece) {
-		piece = TD_MIN(len, (uint64_t)ZERO_BYTES);
-		v[n++] = (struct iovec){ .iov_base = zeros, .iov_len = piece };
-	}
-	return n;
-}
 
 int grains_write_data(struct td_grains *g, uint64_t host_off, uint64_t off, const struct td_iov *iov)
 {
@@ -93,7 +72,7 @@ static void edge_done(struct edge *e)
 static unsigned edge_put(const struct edge *e, struct iovec *v)
 {
 	if (!e->buf)
-		return put_zeros(v, e->len);
+		return td_put_zeros(v, e->len);
 	*v = (struct iovec){ .iov_base = e->buf, .iov_len = e->len };
 	return 1;
 }
@@ -103,7 +82,7 @@ static int write_with_edges(const struct part *p, const struct edge *head, const
 {
 	unsigned guest = td_iov_count(&p->iov), n;
 	td_cleanup(free) struct iovec *v =
-		calloc(zero_pieces(head->len) + guest + zero_pieces(tail->len), sizeof(*v));
+		calloc(td_zero_pieces(head->len) + guest + td_zero_pieces(tail->len), sizeof(*v));
 	struct td_iov all = { .vec = v, .len = head->len + p->iov.len + tail->len };
 	int r;
 
@@ -343,13 +322,11 @@ int td_grains_pwritev(struct td_grains *g, uint64_t off, const struct td_iov *io
 
 int grains_write_zeros(struct td_grains *g, uint64_t off, uint64_t len)
 {
-	td_cleanup(free) struct iovec *v = calloc(zero_pieces(len) + 1, sizeof(*v));
-	struct td_iov iov = { .vec = v, .len = len };
+	td_cleanup(free) struct iovec *v = NULL;
+	struct td_iov iov;
+	int r = td_zero_iov(len, &v, &iov);
 
-	if (!v)
-		return -ENOMEM;
-	iov.nr = put_zeros(v, len);
-	return td_grains_pwritev(g, off, &iov, 0);
+	return r < 0 ? r : td_grains_pwritev(g, off, &iov, 0);
 }
 
 /* ---- for who places grains himself ---- */

@@ -139,7 +139,7 @@ static int write_zeros(struct td_image *im, uint64_t guest_off, uint64_t len)
 {
 	struct iovec *v;
 	struct td_iov iov;
-	int r = qcow2_zero_iov(len, &v, &iov);
+	int r = td_zero_iov(len, &v, &iov);
 
 	if (r < 0)
 		return r;

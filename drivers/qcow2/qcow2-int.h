@@ -567,9 +567,6 @@ void qcow2_pack_done(struct qcow2 *q);
 TD_CO TD_CHECK int qcow2_pwritev(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,
 				 unsigned flags);
 
-/* len zeros as an iov over one shared buffer; *ret_vec is the caller's to free. */
-TD_CHECK int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret);
-
 /* ---- qcow2-discard.c ---- */
 
 TD_CO TD_CHECK int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags);

@@ -233,7 +233,7 @@ static int write_rest(struct qcow2 *q, uint64_t off, uint64_t len)
 {
 	struct iovec *v;
 	struct td_iov iov;
-	int r = qcow2_zero_iov(len, &v, &iov);
+	int r = td_zero_iov(len, &v, &iov);
 
 	if (r < 0)
 		return r;

@@ -18,11 +18,6 @@
  */
 #include "qcow2-int.h"
 
-#define ZERO_BYTES (64u << 10)
-
-/* Never written: the pages stay the kernel's one page of zeros for as long as nobody maps them otherwise. */
-static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
-
 enum how {
 	IN_PLACE, /* ours, with data */
 	FILL,     /* ours, reads as zeros: the rest of the clusters has to become zeros */
@@ -44,33 +39,6 @@ struct edge {
 	bool zero;    /* reads as zeros: nothing to copy */
 	uint8_t *buf; /* the copy */
 };
-
-static unsigned zero_pieces(uint64_t len)
-{
-	return (unsigned)td_div_up(len, ZERO_BYTES);
-}
-
-static unsigned put_zeros(struct iovec *v, uint64_t len)
-{
-	unsigned n = 0;
-
-	for (uint64_t piece; len > 0; len -= piece) {
-		piece = TD_MIN(len, (uint64_t)ZERO_BYTES);
-		v[n++] = (struct iovec){ .iov_base = zeros, .iov_len = piece };
-	}
-	return n;
-}
-
-int qcow2_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret)
-{
-	struct iovec *v = calloc(zero_pieces(len) + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	*ret = (struct td_iov){ .vec = v, .nr = put_zeros(v, len), .len = len };
-	*ret_vec = v;
-	return 0;
-}
 
 /* ---- the clusters' bytes that the guest does not write ---- */
 
@@ -103,13 +71,13 @@ static void edge_done(struct edge *e)
 
 static unsigned edge_pieces(const struct edge *e)
 {
-	return e->buf ? 1 : zero_pieces(e->len);
+	return e->buf ? 1 : td_zero_pieces(e->len);
 }
 
 static unsigned edge_put(const struct edge *e, struct iovec *v)
 {
 	if (!e->buf)
-		return put_zeros(v, e->len);
+		return td_put_zeros(v, e->len);
 	*v = (struct iovec){ .iov_base = e->buf, .iov_len = e->len };
 	return 1;
 }

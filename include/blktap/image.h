@@ -21,6 +21,7 @@
 
 struct td_engine;
 struct td_err;
+struct iovec;
 struct td_iov;
 struct td_made;
 struct td_loop;
@@ -617,7 +618,13 @@ const char *td_magic_name(const void *head, size_t head_len, const void *tail, s
 /* Aligned memory for data: from a small per-thread cache of power-of-two sizes.  NULL: no memory. */
 void *td_buf_alloc(size_t len);
 void td_buf_free(void *buf, size_t len);
+size_t td_buf_cached(void); /* bytes that this thread's cache keeps, unused */
+
 bool td_is_zero(const void *buf, size_t len); /* any alignment */
-size_t td_buf_cached(void);                   /* bytes that this thread's cache keeps, unused */
+
+/* len zeros to be written, all from one buffer: as so many iovecs, into v; or into an array that the caller frees. */
+unsigned td_zero_pieces(uint64_t len);
+unsigned td_put_zeros(struct iovec *v, uint64_t len);
+TD_CHECK int td_zero_iov(uint64_t len, struct iovec **ret_vec, struct td_iov *ret);
 
 #endif
