@@ -52,12 +52,6 @@ run_to()
 # sum FILE PATTERN: of the numbers before a word: "17 kills".
 sum() { grep -oE "[0-9]+ $2" "$1" | awk '{ n += $1 } END { print n + 0 }'; }
 
-# vhd_loops ROUNDS STRIDE TEST: vhd has loops of its own.
-vhd_loops()
-{
-	TEST_ROUNDS=$1 TEST_STRIDE=$2 TEST_ONLY=$3 run_to "$out" tests/driver/test-vhd-loops
-}
-
 # ---- the parts; the working folder is the build folder, $out a file of the part's own ----
 
 # Half of them qcow2, half the other formats that can be written.
@@ -79,7 +73,6 @@ part_kills()
 	real=$(grep -c ': killed after' "$out")
 	at_least "$wanted" "$real" kills
 	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
-	vhd_loops "${KILL_LOOPS:-10}" 1 'a_kill*'
 	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of drivers"
 }
 
@@ -87,7 +80,6 @@ part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
 	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
-	vhd_loops "${CUT_LOOPS:-4}" 1 'a_power_cut*'
 	cuts=$(sum "$out" 'power cuts')
 	at_least "$wanted" "$cuts" "power cuts"
 	TEST_ROUNDS=60 run_to "$out" tests/driver/test-sim-aio
@@ -98,8 +90,7 @@ part_cuts()
 part_faults()
 {
 	local wanted=${FAULT_ROUNDS:-200} images
-	TEST_ROUNDS=$(((wanted + 28) / 29)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-format-faults
-	vhd_loops $(((wanted + 28) / 29)) "${FAULT_STRIDE:-3}" 'any_failed*'
+	TEST_ROUNDS=$(((wanted + 34) / 35)) TEST_STRIDE=${FAULT_STRIDE:-3} run_to "$out" tests/driver/test-format-faults
 	images=$(grep -cE '^# .*seed .* failures$' "$out")
 	at_least "$wanted" "$images" rounds
 	rounds "$images" "images of formats; $(sum "$out" failures) failures"

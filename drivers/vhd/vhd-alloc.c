@@ -127,6 +127,9 @@ static int alloc_locked(struct vhd *v, uint32_t block)
 	uint32_t entry = VHD_UNUSED;
 	int r = td_meta_room(v->meta, v->g.bitmap_len / v->bitmap_unit + 1);
 
+	/* While it waited for the lock: it may not be known any more where the BAT is. */
+	if (r == 0 && v->im->frozen)
+		r = -EIO;
 	if (r == 0)
 		r = vhd_bat_entry(v, block, &entry);
 	if (r < 0 || entry != VHD_UNUSED)

@@ -7,6 +7,7 @@
 
 #include "format-run.h"
 #include "qcow2-fsck.h"
+#include "vhd-fsck.h"
 
 #define THIN 4u /* simple formats: two levels, and nothing is ever freed */
 
@@ -49,6 +50,30 @@ static int vmdk_base(const char *path, unsigned sectors)
 }
 
 static const struct fmt vmdk = { .name = "vmdk", .qemu_checks = true, .make_base = vmdk_base, .thin = THIN };
+
+/* Dirty: the footer at the end is to be written again. */
+static int fsck_vhd(const char *path, unsigned *ret_leaks, bool *ret_dirty)
+{
+	struct vhd_fsck f;
+	int r = vhd_fsck(path, &f);
+
+	*ret_leaks = (unsigned)f.holes;
+	*ret_dirty = !f.whole;
+	return r;
+}
+
+static const struct fmt vhd = {
+	.name = "vhd",
+	.qemu = "vpc",
+	.fsck = fsck_vhd,
+	.resizes = true,
+	.moves_tables = true,
+	.no_leaks = true,
+	.thin = THIN,
+};
+
+/* It has no tables. */
+static const struct fmt vhd_fixed = { .name = "vhd", .thin = THIN };
 
 const struct variant variants[] = {
 	{ .format = &fmt_qcow2, .name = "v3", .create = "cluster_size=4K", .open = "", .sectors = 512 },
@@ -204,6 +229,35 @@ const struct variant variants[] = {
 	  .sectors = 512,
 	  .backing = true,
 	  .part = "disk-delta" },
+	{ .format = &vhd, .name = "vhd", .create = "block_size=16K", .open = "", .sectors = 512 },
+	{ .format = &vhd,
+	  .name = "vhd tiny",
+	  .create = "block_size=4K",
+	  .open = "l2-cache=4K",
+	  .sectors = 1024 },
+	{ .format = &vhd,
+	  .name = "vhd backing",
+	  .create = "block_size=16K",
+	  .open = "",
+	  .sectors = 512,
+	  .backing = true },
+	{ .format = &vhd,
+	  .name = "vhd tiny backing",
+	  .create = "block_size=4K",
+	  .open = "l2-cache=4K",
+	  .sectors = 1024,
+	  .backing = true },
+	{ .format = &vhd,
+	  .name = "vhd qemu",
+	  .create = "force_size=on",
+	  .open = "",
+	  .sectors = 512,
+	  .from_qemu = true },
+	{ .format = &vhd_fixed,
+	  .name = "vhd fixed",
+	  .create = "subformat=fixed",
+	  .open = "",
+	  .sectors = 256 },
 };
 
 const unsigned nr_variants = TD_NELEMS(variants);

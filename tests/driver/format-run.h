@@ -12,14 +12,16 @@
 
 struct fmt {
 	const char *name; /* of its driver */
+	const char *qemu; /* what qemu-img calls it; NULL: the same */
 
 	/*
 	 * A checker that shares nothing with the driver but the codec; NULL: there is none, and the driver's own check
-	 * has to do.  0, -1: corrupt, -errno.
+	 * has to do.  0, -1: corrupt, -errno.  Dirty: the next to open it for writing has to put something right.
 	 */
 	int (*fsck)(const char *path, unsigned *ret_leaks, bool *ret_dirty);
 	bool qemu_checks; /* qemu-img check knows it */
 	bool compresses, resizes, snapshots;
+	bool moves_tables; /* by a resize; the room where they were is not always found */
 	bool no_leaks; /* none without a failure; and check repairs all of them, also where nothing can be punched */
 
 	/* NULL: a backing file may be raw.  Else one of this format around the raw file beside it: 0, -errno. */
@@ -89,6 +91,9 @@ int run_look(void *arg);
 
 /* Does the checker find corruption?  run->fsck_leaks: how many leaks. */
 int run_fsck(struct run *run);
+
+/* Is each leak known, and would be repaired? */
+bool run_knows_leaks(const struct run *run);
 
 /*
  * What was found after a failure or a cut: it leaks at most, in the eyes of our checker and of the driver's own

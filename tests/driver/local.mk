@@ -73,16 +73,10 @@ tests_driver_test_vhd_parent_SOURCES = tests/driver/test-vhd-parent.c $(VHD_TEST
 tests_driver_test_vhd_parent_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_vhd_parent_LDADD = $(DRIVER_TEST_LIBS)
 
-DRIVER_TESTS += tests/driver/test-vhd-loops
-tests_driver_test_vhd_loops_SOURCES = tests/driver/test-vhd-loops.c tests/driver/vhd-fsck.c tests/driver/vhd-fsck.h \
-	tests/driver/kept.c tests/driver/kept.h
-tests_driver_test_vhd_loops_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
-tests_driver_test_vhd_loops_LDADD = $(DRIVER_TEST_LIBS)
-
 QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h
 
 FORMAT_TEST_SOURCES = tests/driver/format-list.c tests/driver/format-run.c tests/driver/format-run.h \
-	tests/driver/kept.c tests/driver/kept.h $(QCOW2_TEST_SOURCES)
+	tests/driver/kept.c tests/driver/kept.h tests/driver/vhd-fsck.c tests/driver/vhd-fsck.h $(QCOW2_TEST_SOURCES)
 
 DRIVER_TESTS += tests/driver/test-qcow2-basic
 tests_driver_test_qcow2_basic_SOURCES = tests/driver/test-qcow2-basic.c $(FORMAT_TEST_SOURCES)
