@@ -35,6 +35,7 @@ struct td_grains {
 	unsigned unit_bits; /* log2 of its entries */
 	unsigned entry_bits;
 	struct grains_recent recent[GRAINS_RECENT];
+	struct td_packed *packed; /* NULL: none was read yet */
 
 	struct td_ranges ranges;
 	struct td_mutex alloc;

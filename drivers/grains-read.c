@@ -35,11 +35,29 @@ static int read_data(struct td_grains *g, uint64_t host_off, uint64_t off, const
 	return td_image_preadv(g->im->child, host_off, iov, 0);
 }
 
+static int read_packed(struct td_grains *g, uint64_t off, const struct grains_extent *e,
+		       const struct td_iov *iov)
+{
+	const struct td_packed_at at = { .off = e->host_off,
+					 .len = e->packed_len,
+					 .guest = grains_start(g, off) };
+	const size_t from = grains_in(g, off);
+	size_t enough = g->grain_size;
+
+	if (!g->c.ops->inflate)
+		return -EUCLEAN;
+	if (!g->packed)
+		g->packed = td_packed_new(g->im, g->grain_size, g->c.ops->inflate);
+	if (!g->packed)
+		return -ENOMEM;
+	if (g->c.ops->enough)
+		enough = g->c.ops->enough(g->im, from, from + iov->len);
+	return td_packed_read(g->packed, &at, from, enough, iov);
+}
+
 int grains_read_extent(struct td_grains *g, uint64_t off, const struct grains_extent *e,
 		       const struct td_iov *iov)
 {
-	struct td_grain packed = { .kind = TD_GRAIN_PACKED, .host_off = e->host_off, .len = e->packed_len };
-
 	switch (e->kind) {
 	case TD_GRAIN_HOLE:
 		return read_below(g, off, iov);
@@ -49,9 +67,7 @@ int grains_read_extent(struct td_grains *g, uint64_t off, const struct grains_ex
 	case TD_GRAIN_DATA:
 		return read_data(g, e->host_off, off, iov);
 	case TD_GRAIN_PACKED:
-		if (!g->c.ops->read_packed)
-			return -EUCLEAN;
-		return g->c.ops->read_packed(g->im, &packed, grains_start(g, off), grains_in(g, off), iov);
+		return read_packed(g, off, e, iov);
 	}
 	return -EIO;
 }

@@ -189,6 +189,7 @@ int td_grains_empty(struct td_grains *g)
 		return r;
 	grains_forget_tables(g);
 	td_meta_forget(g->meta, TD_GRAINS_TABLES);
+	td_packed_forget(g->packed, 0, INT64_MAX);
 	if (!g->fixed_size)
 		r = td_image_resize(g->im->child, grains_first(g), TD_RESIZE_SHRINK, NULL);
 	/* A block device stays as long as it is, and what it holds there is not zeros. */

@@ -163,6 +163,7 @@ int td_grains_close(struct td_grains *g)
 	r = td_meta_close(g->meta);
 	if (r == 0 && !g->im->frozen)
 		grains_cut(g);
+	td_packed_free(g->packed);
 	free(g);
 	return r;
 }
@@ -177,4 +178,5 @@ void td_grains_counters(const struct td_grains *g, struct td_counters *ret)
 	td_meta_counters(g->meta, ret);
 	td_counter(ret, "allocated_bytes", g->allocated);
 	td_counter(ret, "tables_made", g->tables_made);
+	td_packed_counters(g->packed, ret);
 }

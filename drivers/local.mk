@@ -35,6 +35,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/meta.c \
 	drivers/null.c \
 	drivers/open.c \
+	drivers/packed.c \
 	drivers/part.c \
 	drivers/policy.c \
 	drivers/probe.c \

@@ -2,7 +2,13 @@
 /*
  * A compressed grain: a stream of zlib's (RFC 1950), whose length the marker in front of it says.
  */
+#include "config.h"
+
+#ifdef HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#else
 #include <zlib.h>
+#endif
 
 #include <blktap/qcow2.h>
 #include <blktap/vmdk.h>
@@ -18,18 +24,27 @@ static bool head_is_right(const uint8_t *p)
 	return (p[0] & 0xf) == 8 && ((unsigned)p[0] << 8 | p[1]) % 31 == 0 && !(p[1] & 0x20);
 }
 
-int vmdk_grain_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
+/* zlib's own takes a fifth of the time that inflating does. */
+static uint32_t check_sum(const uint8_t *bytes, size_t len)
+{
+#ifdef HAVE_LIBDEFLATE
+	return libdeflate_adler32(1, bytes, len);
+#else
+	return (uint32_t)adler32(1, bytes, (uInt)len);
+#endif
+}
+
+int vmdk_grain_inflate(struct qcow2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
 	int r;
 
 	if (in_len < ZLIB_HEAD + ZLIB_TAIL || !head_is_right(in))
 		return -EUCLEAN;
-	r = qcow2_inflate(QCOW2_DEFLATE, in + ZLIB_HEAD, in_len - ZLIB_HEAD - ZLIB_TAIL, out, out_len);
+	r = qcow2_inflate_with(k, QCOW2_DEFLATE, in + ZLIB_HEAD, in_len - ZLIB_HEAD - ZLIB_TAIL, out,
+			       out_len);
 	if (r < 0)
 		return r;
-	return adler32(adler32(0, NULL, 0), out, (uInt)out_len) == td_get_be32(in + in_len - ZLIB_TAIL)
-		       ? 0
-		       : -EUCLEAN;
+	return check_sum(out, out_len) == td_get_be32(in + in_len - ZLIB_TAIL) ? 0 : -EUCLEAN;
 }
 
 /* Blocks that are kept as they are (RFC 1951, 3.2.4). */
@@ -58,6 +73,6 @@ int64_t vmdk_grain_deflate(struct qcow2_codec *k, const uint8_t *in, size_t in_l
 		return n;
 	out[0] = 0x78; /* deflate, a window of 32 KiB */
 	out[1] = 0x5e; /* fast */
-	td_put_be32(out + ZLIB_HEAD + n, (uint32_t)adler32(adler32(0, NULL, 0), in, (uInt)in_len));
+	td_put_be32(out + ZLIB_HEAD + n, check_sum(in, in_len));
 	return (int64_t)ZLIB_HEAD + n + (int64_t)ZLIB_TAIL;
 }

@@ -13,13 +13,10 @@
 #include <blktap/opts.h>
 #include <blktap/qcow.h>
 
-struct qcow_unpacked;
-
 struct qcow {
 	struct td_image *im;
 	struct qcow_header h;
 	struct td_grains *grains;
-	struct qcow_unpacked *unpacked; /* the cluster that was inflated last */
 	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
 };
 
@@ -30,12 +27,12 @@ static inline size_t qcow_cluster_size(const struct qcow *q)
 
 /* ---- qcow-pack.c: compressed clusters ---- */
 
-TD_CO TD_CHECK int qcow_read_packed(struct td_image *im, const struct td_grain *g, uint64_t grain_off,
-				    uint64_t in, const struct td_iov *iov);
+/* As td_grains_ops has them. */
+td_packed_fn qcow_unpack;
+size_t qcow_unpack_enough(const struct td_image *im, size_t from, size_t to);
 
 /* For TD_COMPRESS (image.h). */
 TD_CO TD_CHECK int qcow_write_packed(struct qcow *q, uint64_t off, const struct td_iov *iov);
-void qcow_unpacked_done(struct qcow *q);
 
 /* ---- qcow-crypt.c: data of encrypted images, as td_grains_ops has it ---- */
 

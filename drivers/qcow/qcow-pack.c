@@ -2,8 +2,7 @@
 /*
  * Compressed clusters: raw deflate streams, one behind another from byte to byte at the end of the file.
  *
- * The entry says how many bytes a stream has, always fewer than a cluster.  What was written is not written over while
- * the image is open, so the cluster that was inflated last is kept for as long as it is asked for.
+ * The entry says how many bytes a stream has, always fewer than a cluster.
  */
 #include "qcow-int.h"
 
@@ -14,16 +13,12 @@
 
 #define PARALLEL 4u
 
-struct qcow_unpacked {
-	uint64_t host_off; /* of the stream */
-	uint8_t bytes[];
-};
-
 struct work {
 	const void *in;
 	size_t in_len;
 	void *out;
 	size_t out_len;
+	bool head; /* inflating: there is more of the cluster than out_len */
 };
 
 /* ---- reading ---- */
@@ -33,56 +28,34 @@ static int inflate_work(void *arg)
 	const struct work *w = arg;
 	struct qcow2_codec *k = td_codec_mine();
 
-	return k ? qcow2_inflate_with(k, QCOW2_DEFLATE, w->in, w->in_len, w->out, w->out_len) : -ENOMEM;
+	if (!k)
+		return -ENOMEM;
+	return w->head ? qcow2_inflate_head_with(k, w->in, w->in_len, w->out, w->out_len)
+		       : qcow2_inflate_with(k, QCOW2_DEFLATE, w->in, w->in_len, w->out, w->out_len);
 }
 
-static int unpack(struct qcow *q, const struct td_grain *g, struct qcow_unpacked *u)
+int qcow_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len)
 {
-	struct work w = { .in_len = g->len, .out = u->bytes, .out_len = qcow_cluster_size(q) };
-	uint8_t *in = td_buf_alloc(g->len);
+	const struct qcow *q = im->state;
+	struct work w = {
+		.in_len = at->len, .out = out, .out_len = out_len, .head = out_len < qcow_cluster_size(q)
+	};
+	uint8_t *in = td_buf_alloc(at->len);
 	int r;
 
 	if (!in)
 		return -ENOMEM;
 	w.in = in;
-	u->host_off = g->host_off;
-	r = td_image_pread(q->im->child, g->host_off, in, g->len, TD_EXACT);
+	r = td_image_pread(im->child, at->off, in, at->len, TD_EXACT);
 	if (r == 0)
-		r = td_pool_run(q->im->env->pool, inflate_work, &w);
-	td_buf_free(in, g->len);
+		r = td_pool_run(im->env->pool, inflate_work, &w);
+	td_buf_free(in, at->len);
 	return r == -EINVAL ? -EUCLEAN : r; /* behind the end of the file */
 }
 
-int qcow_read_packed(struct td_image *im, const struct td_grain *g, uint64_t grain_off, uint64_t in,
-		     const struct td_iov *iov)
+size_t qcow_unpack_enough(const struct td_image *im, size_t from, size_t to)
 {
-	struct qcow *q = im->state;
-	struct qcow_unpacked *u = q->unpacked;
-	int r;
-
-	(void)grain_off;
-	if (u && u->host_off == g->host_off) {
-		td_iov_from_buf(iov, u->bytes + in);
-		return 0;
-	}
-	u = malloc(sizeof(*u) + qcow_cluster_size(q));
-	if (!u)
-		return -ENOMEM;
-	r = unpack(q, g, u);
-	if (r < 0) {
-		free(u);
-		return r;
-	}
-	td_iov_from_buf(iov, u->bytes + in);
-	qcow_unpacked_done(q);
-	q->unpacked = u;
-	return 0;
-}
-
-void qcow_unpacked_done(struct qcow *q)
-{
-	free(q->unpacked);
-	q->unpacked = NULL;
+	return qcow2_inflate_enough(QCOW2_DEFLATE, qcow_cluster_size(im->state), from, to);
 }
 
 /* ---- writing ---- */

@@ -58,7 +58,8 @@ static const struct td_grains_ops grains_ops = {
 	.encode = encode,
 	.table_at = l1_entry,
 	.table_raw = l1_entry,
-	.read_packed = qcow_read_packed,
+	.inflate = qcow_unpack,
+	.enough = qcow_unpack_enough,
 };
 
 static const struct td_grains_ops sealed_ops = {
@@ -66,7 +67,8 @@ static const struct td_grains_ops sealed_ops = {
 	.encode = encode,
 	.table_at = l1_entry,
 	.table_raw = l1_entry,
-	.read_packed = qcow_read_packed,
+	.inflate = qcow_unpack,
+	.enough = qcow_unpack_enough,
 	.read = qcow_data_read,
 	.write = qcow_data_write,
 };
@@ -161,10 +163,8 @@ static int qcow_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 static int qcow_close(struct td_image *im)
 {
 	struct qcow *q = im->state;
-	int r;
+	int r = td_grains_close(q->grains);
 
-	qcow_unpacked_done(q);
-	r = td_grains_close(q->grains);
 	td_crypt_free(q->crypt);
 	return r;
 }
@@ -229,10 +229,8 @@ static int qcow_check(struct td_image *im, unsigned fix, struct td_check *ret)
 
 static int qcow_empty(struct td_image *im, struct td_err *ret_err)
 {
-	int r;
+	int r = td_grains_empty(grains_of(im));
 
-	qcow_unpacked_done(im->state);
-	r = td_grains_empty(grains_of(im));
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot be emptied: %s", im->name, strerror(-r)) : 0;
 }
 

@@ -45,12 +45,6 @@ static uint64_t table_raw(const struct td_image *im, uint64_t host_off)
 	return host_off / VMDK_SECTOR;
 }
 
-static int read_packed(struct td_image *im, const struct td_grain *g, uint64_t grain_off, uint64_t in,
-		       const struct td_iov *iov)
-{
-	return vmdk_read_packed(vmdk_sparse_of(im), g, grain_off, in, iov);
-}
-
 static int grow(struct td_image *im, uint64_t end)
 {
 	return vmdk_cowd_grow(vmdk_sparse_of(im), end);
@@ -66,7 +60,7 @@ static const struct td_grains_ops hosted_ops = {
 	.encode = encode,
 	.table_at = table_at,
 	.table_raw = table_raw,
-	.read_packed = read_packed,
+	.inflate = vmdk_unpack,
 };
 
 static const struct td_grains_ops cowd_ops = {

@@ -46,8 +46,7 @@ uint64_t vmdk_copy_at(const struct vmdk_sparse *s, uint64_t off);
 
 /* ---- vmdk-packed.c ---- */
 
-TD_CO int vmdk_read_packed(const struct vmdk_sparse *s, const struct td_grain *g, uint64_t grain_off,
-			   uint64_t in, const struct td_iov *iov);
+td_packed_fn vmdk_unpack; /* as td_grains_ops has it */
 
 /* ---- vmdk-check.c ---- */
 

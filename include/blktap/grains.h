@@ -21,6 +21,7 @@
 #define BLKTAP_GRAINS_H
 
 #include <blktap/meta.h>
+#include <blktap/packed.h>
 
 enum { TD_GRAINS_TABLES, TD_GRAINS_DIRECTORY }; /* levels of td_meta */
 
@@ -52,9 +53,17 @@ struct td_grains_ops {
 	uint64_t (*table_at)(const struct td_image *im, uint64_t raw);
 	uint64_t (*table_raw)(const struct td_image *im, uint64_t host_off);
 
-	/* Fill iov with bytes of the packed grain that starts at grain_off: those from grain_off + in on.  TD_CO */
-	int (*read_packed)(struct td_image *im, const struct td_grain *g, uint64_t grain_off, uint64_t in,
-			   const struct td_iov *iov);
+	/*
+	 * Inflate a packed grain; at->guest is where it starts on the disk.  The last few are kept.  NULL: there are no
+	 * such grains.  TD_CO
+	 */
+	td_packed_fn *inflate;
+
+	/*
+	 * Of which somebody reads the bytes at from to to: how many, from its start on, are to be inflated?  NULL:
+	 * always all.
+	 */
+	size_t (*enough)(const struct td_image *im, size_t from, size_t to);
 
 	/* Data of a grain, for a format that encrypts it; NULL: the child's bytes.  TD_CO */
 	int (*read)(struct td_image *im, uint64_t host_off, uint64_t guest_off, const struct td_iov *iov);

@@ -136,20 +136,21 @@ TD_CHECK int vmdk_stream_lay_out(uint64_t sectors, struct vmdk_header *ret, stru
 
 /*
  * Inflate the stream of one grain: exactly out_len bytes, and the check sum behind them is right.  -EUCLEAN, -ENOMEM.
- * Thread-safe; takes up to a few milliseconds.
+ * Takes up to a few milliseconds; one call at a time with one k.
  */
-TD_CHECK int vmdk_grain_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len);
+struct qcow2_codec; /* blktap/qcow2.h */
+TD_CHECK int vmdk_grain_inflate(struct qcow2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out,
+				size_t out_len);
 
 /*
  * The other way round, as long as it takes: what does not shrink is kept as it is inside the stream.  out has room for
- * vmdk_grain_max(in_len).  Returns bytes, or -ENOMEM.  One call at a time with one k.
+ * vmdk_grain_max(in_len).  Returns bytes, or -ENOMEM.
  */
 static inline size_t vmdk_grain_max(size_t in_len)
 {
 	return in_len + 5 * td_div_up(in_len, 65535) + 6;
 }
 
-struct qcow2_codec;
 TD_CHECK int64_t vmdk_grain_deflate(struct qcow2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out);
 
 /* ---- the descriptor ---- */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* formats/vmdk-grain.c: what zlib deflates, and what was damaged since. */
+#include <blktap/qcow2.h>
 #include <blktap/vmdk.h>
 #include <zlib.h>
 
@@ -7,6 +8,7 @@
 
 #define LEN 65536u
 
+static struct qcow2_codec codec;
 static uint8_t grain[LEN], packed[2 * LEN], out[LEN];
 
 static size_t pack(void)
@@ -24,7 +26,7 @@ static void a_grain_comes_out_as_it_went_in(void **state)
 	size_t len = pack();
 
 	(void)state;
-	assert_int_equal(vmdk_grain_inflate(packed, len, out, LEN), 0);
+	assert_int_equal(vmdk_grain_inflate(&codec, packed, len, out, LEN), 0);
 	assert_memory_equal(out, grain, LEN);
 }
 
@@ -33,13 +35,13 @@ static void damage_is_found(void **state)
 	size_t len = pack();
 
 	(void)state;
-	assert_int_equal(vmdk_grain_inflate(packed, len, out, LEN / 2), -EUCLEAN);
-	assert_int_equal(vmdk_grain_inflate(packed, len - 1, out, LEN), -EUCLEAN);
+	assert_int_equal(vmdk_grain_inflate(&codec, packed, len, out, LEN / 2), -EUCLEAN);
+	assert_int_equal(vmdk_grain_inflate(&codec, packed, len - 1, out, LEN), -EUCLEAN);
 	for (size_t cut = 0; cut < 8; cut++)
-		assert_int_equal(vmdk_grain_inflate(packed, cut, out, LEN), -EUCLEAN);
+		assert_int_equal(vmdk_grain_inflate(&codec, packed, cut, out, LEN), -EUCLEAN);
 	for (size_t i = 0; i < len; i += len / 50) {
 		packed[i] ^= 0x10;
-		assert_int_equal(vmdk_grain_inflate(packed, len, out, LEN), -EUCLEAN);
+		assert_int_equal(vmdk_grain_inflate(&codec, packed, len, out, LEN), -EUCLEAN);
 		packed[i] ^= 0x10;
 	}
 }
@@ -51,5 +53,8 @@ int main(void)
 		SAYS("damage is found", damage_is_found),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int r = cmocka_run_group_tests(tests, NULL, NULL);
+
+	qcow2_codec_done(&codec);
+	return r;
 }
