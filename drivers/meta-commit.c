@@ -69,12 +69,16 @@ static void stage_done(struct stage *st)
 	free(st->unit);
 }
 
+/* Does b go on where a ends, in the file and in memory? */
+static bool adjoins(const struct piece *a, const struct piece *b)
+{
+	return a->off + a->len == b->off && a->bytes + a->len == b->bytes;
+}
+
 static void add_piece(struct piece *pieces, size_t *nr, const struct piece *p)
 {
-	struct piece *last = *nr > 0 ? pieces + *nr - 1 : NULL;
-
-	if (last && last->off + last->len == p->off && last->bytes + last->len == p->bytes)
-		last->len += p->len;
+	if (*nr > 0 && adjoins(&pieces[*nr - 1], p))
+		pieces[*nr - 1].len += p->len;
 	else
 		pieces[(*nr)++] = *p;
 }

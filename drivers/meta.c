@@ -186,12 +186,12 @@ int td_meta_new(struct td_meta *m, unsigned level, uint64_t off, uint8_t **ret_b
 	struct meta_unit *u = NULL;
 	int r = get(m, level, off, &u);
 
-	if (r < 0)
-		return r;
-	meta_cache_mark(&m->cache[level], u);
-	memset(u->bytes, 0, m->cache[level].unit);
-	*ret_bytes = u->bytes;
-	return 0;
+	if (r == 0) {
+		meta_cache_mark(&m->cache[level], u);
+		memset(u->bytes, 0, m->cache[level].unit);
+		*ret_bytes = u->bytes;
+	}
+	return r;
 }
 
 void td_meta_mark(struct td_meta *m, unsigned level, uint64_t off)

@@ -53,9 +53,11 @@ static int part_stack(struct td_image *im, const char *path, const struct td_dri
 	flags |= (im->flags & PART_INHERITS) | TD_OPEN_PART | (im->read_only ? TD_OPEN_RDONLY : 0);
 	r = td_node_open(&at, &td_aio, path, leaf_opts, flags | (drv ? TD_OPEN_GROW : 0), NULL, &leaf,
 			 ret_err);
-	if (r < 0 || !drv) {
-		*ret_part = r < 0 ? NULL : leaf;
+	if (r < 0)
 		return r;
+	if (!drv) {
+		*ret_part = leaf;
+		return 0;
 	}
 	r = td_node_open(&at, drv, path, opts ? opts : &none, flags & ~TD_OPEN_GROW, leaf, ret_part, ret_err);
 	if (r < 0)
@@ -96,7 +98,7 @@ int td_image_open_part(struct td_image *im, const char *name, const struct td_dr
 	if (r == 0)
 		r = part_stack(im, path, drv, opts, flags, &part, ret_err);
 	if (r == -EBUSY)
-		r = part_busy(im, path, ret_err);
+		return part_busy(im, path, ret_err);
 	if (r < 0)
 		return r;
 	part->next_part = im->parts;

@@ -273,8 +273,9 @@ static int drop_unit(struct vhd *v, uint64_t unit_off)
 	uint8_t *unit = NULL;
 	int r = td_meta_room(v->meta, 1);
 
-	if (r == 0)
-		r = td_meta_get(v->meta, VHD_BAT, unit_off, &unit);
+	if (r < 0)
+		return r;
+	r = td_meta_get(v->meta, VHD_BAT, unit_off, &unit);
 	if (r < 0)
 		return r;
 	td_meta_mark(v->meta, VHD_BAT, unit_off);

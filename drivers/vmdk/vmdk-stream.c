@@ -352,10 +352,12 @@ static int check_new(struct vmdk_stream *s, struct td_err *ret_err)
 	uint8_t head[VMDK_SECTOR], made[VMDK_SECTOR];
 	int r = td_image_pread(s->im->child, 0, head, sizeof(head), TD_EXACT);
 
-	if (r == 0)
-		r = vmdk_header_decode(head, &s->h, ret_err);
-	if (r == 0)
-		r = vmdk_stream_lay_out(s->h.capacity, &s->h, ret_err);
+	if (r < 0)
+		return r;
+	r = vmdk_header_decode(head, &s->h, ret_err);
+	if (r < 0)
+		return r;
+	r = vmdk_stream_lay_out(s->h.capacity, &s->h, ret_err);
 	if (r < 0)
 		return r;
 	vmdk_header_encode(&s->h, made);
@@ -416,7 +418,7 @@ int vmdk_stream_open(struct td_image *im, struct vmdk_stream **ret, struct td_er
 static int finish(struct vmdk_stream *s)
 {
 	uint8_t footer[VMDK_SECTOR];
-	uint32_t gd;
+	uint32_t gd = 0;
 	int r = end_table(s);
 
 	if (r == 0)

@@ -38,35 +38,29 @@ static inline void td_err_put(struct td_err *e, const char *text)
 			*p = '?';
 }
 
-/*
- * Write the sentence and return code, so that a failure is one statement:
- *	return td_err_set(ret_err, -EINVAL, "%s: no such option", name);
- * e may be NULL.
- */
-TD_PRINTF(3, 4) static inline int td_err_set(struct td_err *e, int code, const char *fmt, ...)
+/* What td_err_set and td_err_prefix do, but for what they return. */
+TD_PRINTF(2, 3) static inline void td_err_write(struct td_err *e, const char *fmt, ...)
 {
 	td_cleanup(free) char *text = NULL; /* apart: an argument may be the old sentence itself */
 	va_list ap;
 
 	if (!e)
-		return code;
+		return;
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
 	va_end(ap);
 	td_err_put(e, text ? text : "no memory to say what is wrong");
-	return code;
 }
 
-/* Put "PREFIX: " before the sentence that is there; return code. */
-TD_PRINTF(3, 4) static inline int td_err_prefix(struct td_err *e, int code, const char *fmt, ...)
+TD_PRINTF(2, 3) static inline void td_err_write_before(struct td_err *e, const char *fmt, ...)
 {
 	td_cleanup(free) char *prefix = NULL;
 	td_cleanup(free) char *text = NULL;
 	va_list ap;
 
 	if (!e)
-		return code;
+		return;
 	va_start(ap, fmt);
 	if (vasprintf(&prefix, fmt, ap) < 0)
 		prefix = NULL;
@@ -75,7 +69,26 @@ TD_PRINTF(3, 4) static inline int td_err_prefix(struct td_err *e, int code, cons
 		text = NULL;
 	if (text)
 		td_err_put(e, text);
-	return code;
 }
+
+/*
+ * int td_err_set(struct td_err *e, int code, const char *fmt, ...)
+ *
+ * Write the sentence and return code, so that a failure is one statement:
+ *	return td_err_set(ret_err, -EINVAL, "%s: no such option", name);
+ * e may be NULL.  A macro, because no analyzer looks into a function of variable arguments: it would not know that
+ * what such a statement returns is negative.
+ */
+#define td_err_set(e, code, ...) TD_ERR_(td_err_write, e, code, __VA_ARGS__)
+
+/* The same: put "PREFIX: " before the sentence that is there; return code. */
+#define td_err_prefix(e, code, ...) TD_ERR_(td_err_write_before, e, code, __VA_ARGS__)
+
+#define TD_ERR_(write, e, code, ...)                                                                         \
+	__extension__({                                                                                      \
+		const int td_code_ __attribute__((unused)) = (code);                                         \
+		write(e, __VA_ARGS__);                                                                       \
+		td_code_;                                                                                    \
+	})
 
 #endif
