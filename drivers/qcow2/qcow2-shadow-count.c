@@ -123,7 +123,7 @@ static bool counted_at_all(const struct window *w, uint64_t first)
 	return false;
 }
 
-int qcow2_shadow_ones(struct qcow2_shadow *s, uint8_t **ret_bits)
+int qcow2_shadow_ones(struct qcow2_shadow *s, uint8_t **ret_bits, uint64_t *ret_nr)
 {
 	uint64_t nr = td_div_up(s->q->child->size, s->q->g.cluster_size) + 1;
 	uint8_t *bits = calloc(nr / 8 + 1, 1);
@@ -140,11 +140,13 @@ int qcow2_shadow_ones(struct qcow2_shadow *s, uint8_t **ret_bits)
 			r = mark_ones(&w, bits, nr);
 	}
 	free(w.by);
-	if (r < 0)
+	if (r < 0) {
 		free(bits);
-	else
-		*ret_bits = bits;
-	return r;
+		return r;
+	}
+	*ret_bits = bits;
+	*ret_nr = nr;
+	return 0;
 }
 
 /* ---- where the new structure lies ---- */

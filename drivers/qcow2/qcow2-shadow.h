@@ -113,9 +113,9 @@ TD_CHECK int qcow2_shadow_adjust(struct qcow2_shadow *s, uint64_t cluster, uint6
 
 /*
  * For each cluster that a tree's references change: is its count exactly one afterwards?  Memory: a bit for each
- * cluster of the file.
+ * cluster of the file, which is what *ret_nr says; *ret_bits is the caller's to free.
  */
-TD_CO TD_CHECK int qcow2_shadow_ones(struct qcow2_shadow *s, uint8_t **ret_bits);
+TD_CO TD_CHECK int qcow2_shadow_ones(struct qcow2_shadow *s, uint8_t **ret_bits, uint64_t *ret_nr);
 
 /* Write refcount table and blocks. */
 TD_CO TD_CHECK int qcow2_shadow_count(struct qcow2_shadow *s);

@@ -43,7 +43,8 @@ struct op {
 
 	struct qcow2_table l1; /* the disk's, new */
 	uint64_t size;         /* of the disk, afterwards */
-	uint8_t *ones;         /* clusters that nobody shares any more */
+	uint8_t *ones;         /* clusters that nobody shares any more, a bit for each */
+	uint64_t nr_ones;      /* bits; the disk's entries may name what lies behind them */
 	struct qcow2_snap *snaps;
 	struct qcow2_area *areas;
 };
@@ -238,7 +239,7 @@ static bool is_one(const struct op *op, uint64_t raw)
 {
 	uint64_t c = (raw & QCOW2_OFF_MASK) >> op->q->g.cluster_bits;
 
-	return op->ones[c / 8] >> c % 8 & 1;
+	return c < op->nr_ones && (op->ones[c / 8] >> c % 8 & 1);
 }
 
 /* As it has to be.  Without a list of those that are one, all are shared. */
@@ -394,7 +395,7 @@ static int delete (struct op *op)
 	if (r == 0)
 		r = add_tree(op, op->snap_l1.raw, op->snap_l1.nr, -1);
 	if (r == 0)
-		r = qcow2_shadow_ones(&op->s, &op->ones);
+		r = qcow2_shadow_ones(&op->s, &op->ones, &op->nr_ones);
 	if (r == 0)
 		r = make_l1(op, l1->raw, l1->nr, l1->nr, 1);
 	if (r == 0)
