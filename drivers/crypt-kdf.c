@@ -8,7 +8,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
-#include <time.h>
 
 #define HASHES_MAX 64u /* bytes of the longest */
 
@@ -47,55 +46,6 @@ int td_hash(const char *hash, const void *in, size_t len, uint8_t *out)
 int td_random(void *buf, size_t len)
 {
 	return RAND_priv_bytes(buf, (int)len) == 1 ? 0 : -EIO;
-}
-
-/* ---- PBKDF2 ---- */
-
-int td_pbkdf2(const char *hash, const void *secret, size_t secret_len, const void *salt, size_t salt_len,
-	      uint32_t rounds, uint8_t *out, size_t len)
-{
-	EVP_MD *md = fetch(hash);
-	int r = -ENOTSUP;
-
-	if (rounds > INT32_MAX)
-		r = -E2BIG;
-	else if (md)
-		r = PKCS5_PBKDF2_HMAC(secret, (int)secret_len, salt, (int)salt_len, (int)rounds, md, (int)len,
-				      out) == 1
-			    ? 0
-			    : -ENOMEM;
-	EVP_MD_free(md);
-	return r;
-}
-
-static uint64_t thread_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-int td_pbkdf2_rounds(const char *hash, size_t len, unsigned ms, uint32_t *ret)
-{
-	static const uint8_t salt[LUKS_SALT] = { 1 };
-	uint8_t out[LUKS_KEY_MAX];
-	uint64_t took = 0, want;
-	uint32_t n = 1000;
-	int r = 0;
-
-	for (; took < 10000000u && n < 1u << 24; n *= 2) {
-		uint64_t start = thread_ns();
-
-		r = td_pbkdf2(hash, "measure", 7, salt, sizeof(salt), n, out, len);
-		if (r < 0)
-			return r;
-		took = thread_ns() - start;
-	}
-	n /= 2;
-	want = (uint64_t)n * ms * 1000000u / TD_MAX(took, (uint64_t)1);
-	*ret = (uint32_t)TD_MIN(TD_MAX(want, (uint64_t)1000), (uint64_t)INT32_MAX);
-	return 0;
 }
 
 /* ---- the anti-forensic splitter ---- */

@@ -7,14 +7,17 @@
  */
 #include "drivers.h"
 
+#include <blktap/co.h>
 #include <blktap/crypt.h>
 #include <blktap/pool.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
 
-#define DEFAULT_MS    2000u
+#define DEFAULT_MS    1000u
 #define DIGEST_PART   8u    /* the digest of the master key costs this part of a pass phrase's time */
 #define HEADER_WINDOW 1024u /* whole sectors that hold the header */
+#define BLOCKS_MAX    4u    /* of the shortest hash in the longest key */
+#define SLOT_KEY_ROOM 128u  /* for that many blocks */
 
 /* ---- reading ---- */
 
@@ -48,8 +51,8 @@ struct slot_work {
 	struct td_cipher cipher;
 	uint8_t *material; /* locked */
 	size_t material_len;
-	uint8_t *key; /* locked */
-	uint8_t *slot_key;
+	uint8_t *key;      /* locked */
+	uint8_t *slot_key; /* locked; what the secret makes of the slot's salt */
 };
 
 static size_t material_room(const struct luks_header *h)
@@ -60,7 +63,7 @@ static size_t material_room(const struct luks_header *h)
 static void work_done(struct slot_work *w)
 {
 	td_locked_free(w->material, w->material_len);
-	td_locked_free(w->slot_key, LUKS_KEY_MAX);
+	td_locked_free(w->slot_key, SLOT_KEY_ROOM);
 }
 
 static int work_init(struct slot_work *w, const struct luks_header *h, const struct td_secret *s,
@@ -68,23 +71,60 @@ static int work_init(struct slot_work *w, const struct luks_header *h, const str
 {
 	*w = (struct slot_work){ .h = h, .secret = s, .key = key, .material_len = material_room(h) };
 	w->material = td_locked_alloc(w->material_len);
-	w->slot_key = td_locked_alloc(LUKS_KEY_MAX);
+	w->slot_key = td_locked_alloc(SLOT_KEY_ROOM);
 	if (w->material && w->slot_key)
 		return luks_cipher(h, &w->cipher, NULL);
 	work_done(w);
 	return -ENOMEM;
 }
 
-/* The key material through the cipher, by the key that the secret makes. */
+struct block_work {
+	struct td_pool *pool;
+	struct td_kdf kdf;
+	uint32_t nr;
+	uint8_t *out;
+};
+
+static int block_work(void *arg)
+{
+	const struct block_work *w = arg;
+
+	return td_pbkdf2_block(&w->kdf, w->nr, w->out);
+}
+
+static int block_co(void *arg)
+{
+	const struct block_work *w = arg;
+
+	return td_pool_run(w->pool, block_work, arg);
+}
+
+/* The slot's key, each block of it in a worker of its own: it is most of what opening an image takes. */
+static int make_slot_key(const struct td_luks_place *at, const struct slot_work *w)
+{
+	const struct td_secret *s = w->secret;
+	uint32_t len = (uint32_t)td_hash_len(w->h->hash), nr = (uint32_t)td_div_up(w->h->key_len, len);
+	struct block_work block[BLOCKS_MAX];
+	struct td_join j = { 0 };
+
+	for (uint32_t i = 0; i < TD_MIN(nr, BLOCKS_MAX); i++) {
+		block[i] = (struct block_work){
+			.pool = at->child->env->pool,
+			.kdf = { w->h->hash, s->bytes, w->slot->salt, s->len, LUKS_SALT, w->slot->rounds },
+			.nr = i + 1,
+			.out = w->slot_key + (size_t)i * len,
+		};
+		td_join_start(&j, block_co, &block[i]);
+	}
+	return td_join_wait(&j);
+}
+
+/* The key material through the cipher, by the slot's key. */
 static int material_crypt(struct slot_work *w, bool encrypt)
 {
-	const struct luks_header *h = w->h;
 	struct td_crypt *c = NULL;
-	int r = td_pbkdf2(h->hash, w->secret->bytes, w->secret->len, w->slot->salt, LUKS_SALT,
-			  w->slot->rounds, w->slot_key, h->key_len);
+	int r = td_crypt_new(&w->cipher, w->slot_key, &c, NULL);
 
-	if (r == 0)
-		r = td_crypt_new(&w->cipher, w->slot_key, &c, NULL);
 	if (r == 0)
 		r = td_crypt_sectors(c, encrypt, 0, w->material, w->material_len);
 	td_crypt_free(c);
@@ -93,7 +133,9 @@ static int material_crypt(struct slot_work *w, bool encrypt)
 
 static int key_digest(const struct luks_header *h, const uint8_t *key, uint8_t digest[LUKS_DIGEST])
 {
-	return td_pbkdf2(h->hash, key, h->key_len, h->salt, LUKS_SALT, h->rounds, digest, LUKS_DIGEST);
+	const struct td_kdf kdf = { h->hash, key, h->salt, h->key_len, LUKS_SALT, h->rounds };
+
+	return td_pbkdf2(&kdf, digest, LUKS_DIGEST);
 }
 
 /* -EACCES: this secret is not the slot's. */
@@ -137,25 +179,32 @@ static int try_slot(const struct td_luks_place *at, struct slot_work *w, unsigne
 	w->slot = &w->h->slot[i];
 	r = td_image_pread(at->child, at->off + (uint64_t)w->slot->sector * LUKS_SECTOR, w->material,
 			   luks_material_len(w->h), TD_EXACT);
+	if (r == 0)
+		r = make_slot_key(at, w);
 	return r < 0 ? r : td_pool_run(at->child->env->pool, unlock_work, w);
 }
 
-static int not_opened(const struct luks_header *h, int costly, struct td_err *ret_err)
+/* skipped: a slot that was not tried, or -1. */
+static int not_opened(const struct luks_header *h, int skipped, struct td_err *ret_err)
 {
-	if (costly >= 0)
-		return td_err_set(ret_err, -E2BIG,
-				  "key slot %d asks for %" PRIu32 " and %" PRIu32
-				  " rounds of hashing for each try, which could take very long; "
-				  "the option key-rounds=%" PRIu64 " allows it",
-				  costly, h->slot[costly].rounds, h->rounds, cost(h, &h->slot[costly]));
-	return td_err_set(ret_err, -EACCES, "the pass phrase opens no key slot of the image");
+	uint64_t all = 0;
+
+	if (skipped < 0)
+		return td_err_set(ret_err, -EACCES, "the pass phrase opens no key slot of the image");
+	for (unsigned i = 0; i < LUKS_SLOTS; i++)
+		all += h->slot[i].active ? cost(h, &h->slot[i]) : 0;
+	return td_err_set(ret_err, -E2BIG,
+			  "key slot %d was not tried: it asks for %" PRIu32 " and %" PRIu32
+			  " rounds of hashing, which could take very long; the option key-rounds=%" PRIu64
+			  " lets all slots be tried",
+			  skipped, h->slot[skipped].rounds, h->rounds, all);
 }
 
 static int try_slots(const struct td_luks_place *at, struct slot_work *w, uint64_t rounds, unsigned *ret_slot,
 		     struct td_err *ret_err)
 {
 	const struct luks_header *h = w->h;
-	int r = -EACCES, costly = -1;
+	int r = -EACCES, skipped = -1;
 
 	for (unsigned i = 0; r == -EACCES && i < LUKS_SLOTS; i++) {
 		uint64_t price = cost(h, &h->slot[i]);
@@ -163,7 +212,7 @@ static int try_slots(const struct td_luks_place *at, struct slot_work *w, uint64
 		if (!h->slot[i].active)
 			continue;
 		if (price > rounds) {
-			costly = (int)i;
+			skipped = skipped < 0 ? (int)i : skipped;
 			continue;
 		}
 		rounds -= price;
@@ -171,7 +220,7 @@ static int try_slots(const struct td_luks_place *at, struct slot_work *w, uint64
 		*ret_slot = i;
 	}
 	if (r == -EACCES)
-		return not_opened(h, costly, ret_err);
+		return not_opened(h, skipped, ret_err);
 	return r < 0 ? td_err_set(ret_err, r, "the key slots cannot be read: %s", strerror(-r)) : 0;
 }
 
@@ -186,7 +235,7 @@ int td_luks_unlock(const struct td_luks_place *at, const struct luks_header *h, 
 		td_locked_free(key, LUKS_KEY_MAX);
 		return td_err_set(ret_err, r, "no memory for the keys");
 	}
-	r = try_slots(at, &w, rounds, ret_slot, ret_err);
+	r = try_slots(at, &w, rounds ? rounds : td_luks_rounds(h->hash), ret_slot, ret_err);
 	work_done(&w);
 	if (r < 0)
 		td_locked_free(key, LUKS_KEY_MAX);
@@ -240,10 +289,25 @@ static int check_place(const struct td_luks_place *at, const struct luks_header 
 	return luks_decode(buf, sizeof(buf), at->len, &read_back, ret_err);
 }
 
+/*
+ * Rounds for ms, or as nobody said how long: of which two slots can be tried before anybody has to allow it, each with
+ * sixteenths/16 of the bound for this key, and the digest with the rest of its half.
+ */
+static int rounds_for(const struct luks_header *h, size_t len, unsigned ms, unsigned part,
+		      unsigned sixteenths, uint32_t *ret)
+{
+	uint64_t blocks = td_div_up(len, (uint64_t)td_hash_len(h->hash));
+	int r = td_pbkdf2_rounds(h->hash, len, (ms ? ms : DEFAULT_MS) / part, ret);
+
+	if (r == 0 && ms == 0)
+		*ret = (uint32_t)TD_MIN((uint64_t)*ret, td_luks_rounds(h->hash) * sixteenths / 16 / blocks);
+	return r;
+}
+
 static int slot_begin(struct luks_header *h, unsigned nr, unsigned ms)
 {
 	struct luks_slot *s = &h->slot[nr];
-	int r = td_pbkdf2_rounds(h->hash, h->key_len, ms ? ms : DEFAULT_MS, &s->rounds);
+	int r = rounds_for(h, h->key_len, ms, 1, 7, &s->rounds);
 
 	s->active = true;
 	return r < 0 ? r : td_random(s->salt, LUKS_SALT);
@@ -259,7 +323,9 @@ static int slot_write(const struct td_luks_place *at, const struct luks_header *
 	if (r < 0)
 		return r;
 	w.slot = &h->slot[nr];
-	r = td_pool_run(at->child->env->pool, lock_work, &w);
+	r = make_slot_key(at, &w);
+	if (r == 0)
+		r = td_pool_run(at->child->env->pool, lock_work, &w);
 	if (r == 0)
 		r = write_material(at, w.slot, w.material, luks_material_len(h));
 	work_done(&w);
@@ -346,7 +412,7 @@ int td_luks_erase(const struct td_luks_place *at, struct luks_header *h, unsigne
 
 int td_luks_wished(struct td_opts *opts, struct td_luks_wish *ret, struct td_err *ret_err)
 {
-	uint64_t ms = DEFAULT_MS;
+	uint64_t ms = 0;
 	int r = td_opts_u64(opts, "encrypt.iter-time", 1, 60000, &ms, ret_err);
 
 	*ret = (struct td_luks_wish){
@@ -429,7 +495,7 @@ static int make_key(struct luks_header *h, unsigned ms, uint8_t *key)
 	if (r == 0)
 		r = td_random(h->salt, LUKS_SALT);
 	if (r == 0)
-		r = td_pbkdf2_rounds(h->hash, LUKS_DIGEST, (ms ? ms : DEFAULT_MS) / DIGEST_PART, &h->rounds);
+		r = rounds_for(h, LUKS_DIGEST, ms, DIGEST_PART, 1, &h->rounds);
 	return r < 0 ? r : key_digest(h, key, h->digest);
 }
 

@@ -12,6 +12,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/create.c \
 	drivers/crypt-kdf.c \
 	drivers/crypt-luks.c \
+	drivers/crypt-pbkdf2.c \
 	drivers/crypt.c \
 	drivers/drivers.h \
 	drivers/fault.c \

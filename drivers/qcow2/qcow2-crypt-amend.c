@@ -59,7 +59,7 @@ static int find_slot(struct qcow2 *q, const struct td_luks_place *at, const stru
 
 	if (but >= 0)
 		h.slot[but].active = false;
-	r = td_luks_unlock(at, &h, s, TD_LUKS_ROUNDS_DEFAULT, ret, &key, ret_err);
+	r = td_luks_unlock(at, &h, s, q->key_rounds, ret, &key, ret_err);
 	td_locked_free(key, LUKS_KEY_MAX);
 	return r;
 }

@@ -48,13 +48,13 @@ static int no_secret(const struct qcow2 *q, struct td_err *ret_err)
 			  by_host(q) ? "LUKS" : "AES");
 }
 
-static int open_luks(struct qcow2 *q, const struct td_cipher *c, const struct td_secret *s, uint64_t rounds,
+static int open_luks(struct qcow2 *q, const struct td_cipher *c, const struct td_secret *s,
 		     struct td_err *ret_err)
 {
 	struct td_luks_place at = place(q);
 	uint8_t *key = NULL;
 	unsigned slot;
-	int r = td_luks_unlock(&at, &q->luks, s, rounds, &slot, &key, ret_err);
+	int r = td_luks_unlock(&at, &q->luks, s, q->key_rounds, &slot, &key, ret_err);
 
 	if (r == 0)
 		r = td_crypt_new(c, key, &q->crypt, ret_err);
@@ -78,14 +78,13 @@ static int load_luks(struct qcow2 *q, struct td_cipher *ret, struct td_err *ret_
 
 int qcow2_crypt_open(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
 {
-	uint64_t rounds = TD_LUKS_ROUNDS_DEFAULT;
 	struct td_secret *s = NULL;
 	struct td_cipher c = { 0 };
 	int r;
 
 	if (q->h.crypt == 0)
 		return 0;
-	r = td_opts_u64(opts, "key-rounds", 1, UINT64_MAX, &rounds, ret_err);
+	r = td_opts_u64(opts, "key-rounds", 1, UINT64_MAX, &q->key_rounds, ret_err);
 	if (r == 0)
 		r = td_secret_load(opts, "key-file", "key-fd", q->im->env->notice, &s, ret_err);
 	if (r == 0 && by_host(q))
@@ -95,7 +94,7 @@ int qcow2_crypt_open(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_e
 	else if (r == 0 && !by_host(q))
 		r = td_crypt_new_old(s, &q->crypt, ret_err);
 	else if (r == 0 && q->has_luks)
-		r = open_luks(q, &c, s, rounds, ret_err);
+		r = open_luks(q, &c, s, ret_err);
 	td_secret_free(s);
 	return r;
 }

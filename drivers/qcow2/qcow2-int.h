@@ -214,6 +214,7 @@ struct qcow2 {
 	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
 	bool has_luks;
 	struct luks_header luks;
+	uint64_t key_rounds; /* that trying a pass phrase may cost; 0: by default */
 
 	struct qcow2_table l1, reftable;
 	struct qcow2_cache l2, refs;

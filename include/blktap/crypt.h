@@ -79,15 +79,26 @@ TD_CO TD_CHECK int td_crypt_preadv(struct td_crypt *c, struct td_image *child, u
 TD_CO TD_CHECK int td_crypt_pwritev(struct td_crypt *c, struct td_image *child, uint64_t off, uint64_t iv_off,
 				    const struct td_iov *iov);
 
-/* ---- crypt-kdf.c ---- */
+/* ---- crypt-kdf.c, crypt-pbkdf2.c ---- */
 
 /* Bytes of this hash ("sha256"); -ENOTSUP: not in this OpenSSL. */
 TD_CHECK int td_hash_len(const char *hash);
 TD_CHECK int td_hash(const char *hash, const void *in, size_t len, uint8_t *out);
 
-/* len bytes of PBKDF2. */
-TD_CHECK int td_pbkdf2(const char *hash, const void *secret, size_t secret_len, const void *salt,
-		       size_t salt_len, uint32_t rounds, uint8_t *out, size_t len);
+/* What PBKDF2 makes a key of. */
+#define TD_KDF_SALT_MAX 64u
+struct td_kdf {
+	const char *hash;
+	const void *secret, *salt;
+	size_t secret_len, salt_len;
+	uint32_t rounds; /* at least 1 */
+};
+
+/* len bytes of key. */
+TD_CHECK int td_pbkdf2(const struct td_kdf *kdf, uint8_t *out, size_t len);
+
+/* Its block nr (1, 2, ...): as many bytes as the hash has.  Each block costs all of the rounds. */
+TD_CHECK int td_pbkdf2_block(const struct td_kdf *kdf, uint32_t nr, uint8_t *out);
 
 /* As many rounds as take this thread so many milliseconds of processor time, for a key of len bytes; at least 1000. */
 TD_CHECK int td_pbkdf2_rounds(const char *hash, size_t len, unsigned ms, uint32_t *ret);
@@ -101,10 +112,11 @@ TD_CHECK int td_random(void *buf, size_t len);
 /* ---- crypt-luks.c: a LUKS1 header in an image ---- */
 
 /*
- * Rounds of hashing that a pass phrase may cost when nothing else is said: about six seconds of a machine of 2022, and
- * twice what others make an image take on the fastest.
+ * Rounds of this hash that finding the slot of a pass phrase may cost when nothing else is said: some two seconds of a
+ * machine of 2022, and somewhat more than the one slot of an image that QEMU made there costs.
  */
-#define TD_LUKS_ROUNDS_DEFAULT (16u << 20)
+#define TD_LUKS_ROUNDS_SHA256 (24ull << 20)
+uint64_t td_luks_rounds(const char *hash);
 
 /* Where a header is in the child, and what it may take. */
 struct td_luks_place {
@@ -118,8 +130,8 @@ TD_CO TD_CHECK int td_luks_load(const struct td_luks_place *at, struct luks_head
 
 /*
  * Find the slot that this secret opens, and give the master key in locked memory of h->key_len bytes, the caller's to
- * free.  rounds: the most that all slots tried may cost together.  -EACCES: it opens none; -E2BIG: a slot wants more
- * rounds.
+ * free.  rounds: the most that all slots tried may cost together; 0: td_luks_rounds.  -EACCES: it opens none; -E2BIG:
+ * there are slots that were not tried because they would cost more.
  */
 TD_CO TD_CHECK int td_luks_unlock(const struct td_luks_place *at, const struct luks_header *h,
 				  const struct td_secret *s, uint64_t rounds, unsigned *ret_slot,
@@ -129,7 +141,7 @@ TD_CO TD_CHECK int td_luks_unlock(const struct td_luks_place *at, const struct l
 struct td_luks_wish {
 	const char *cipher_alg, *cipher_mode, *iv_alg, *iv_hash,
 		*hash; /* NULL: aes-256, xts, plain64, sha256 */
-	unsigned ms;   /* of processor time for each try of a pass phrase; 0: 2000 */
+	unsigned ms;   /* of processor time for each try of a pass phrase; 0: 1000, or less */
 };
 
 /* The options of a new image, `encrypt.cipher-alg` and so on; ret points into opts. */

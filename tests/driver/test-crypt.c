@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,22 +38,62 @@ static void assert_hex(const uint8_t *is, const char *hex)
 
 /* ---- hashes ---- */
 
+static int pbkdf2(const char *hash, const char *secret, const char *salt, uint32_t rounds, uint8_t *out,
+		  size_t len)
+{
+	const struct td_kdf kdf = { hash, secret, salt, strlen(secret), strlen(salt), rounds };
+
+	return td_pbkdf2(&kdf, out, len);
+}
+
 /* RFC 6070; for sha256 the vectors that go round with it. */
 static void keys_from_pass_phrases(void **state)
 {
 	uint8_t out[64];
 
 	(void)state;
-	assert_int_equal(td_pbkdf2("sha1", "password", 8, "salt", 4, 2, out, 20), 0);
+	assert_int_equal(pbkdf2("sha1", "password", "salt", 2, out, 20), 0);
 	assert_hex(out, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957");
-	assert_int_equal(td_pbkdf2("sha1", "passwordPASSWORDpassword", 24,
-				   "saltSALTsaltSALTsaltSALTsaltSALTsalt", 36, 4096, out, 25),
+	assert_int_equal(pbkdf2("sha1", "passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt",
+				4096, out, 25),
 			 0);
 	assert_hex(out, "3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038");
-	assert_int_equal(td_pbkdf2("sha256", "password", 8, "salt", 4, 4096, out, 32), 0);
+	assert_int_equal(pbkdf2("sha256", "password", "salt", 4096, out, 32), 0);
 	assert_hex(out, "c5e478d59288c841aa530db6845c4c8d962893a001ce4e11a4963873aa98134a");
-	assert_int_equal(td_pbkdf2("md4", "password", 8, "salt", 4, 1, out, 16), -ENOTSUP);
-	assert_int_equal(td_pbkdf2("sha1", "password", 8, "salt", 4, UINT32_MAX, out, 20), -E2BIG);
+	assert_int_equal(pbkdf2("md4", "password", "salt", 1, out, 16), -ENOTSUP);
+}
+
+/* Ours runs the compression functions itself: all hashes, secrets below, at and above a block, many lengths. */
+static void keys_are_those_of_openssl(void **state)
+{
+	static const char *const hashes[] = { "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160" };
+	uint8_t secret[200], salt[TD_KDF_SALT_MAX], is[LUKS_KEY_MAX], want[LUKS_KEY_MAX];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(secret); i++)
+		secret[i] = (uint8_t)(i * 37 + 1);
+	memcpy(salt, secret + 20, sizeof(salt));
+	for (unsigned i = 0; i < TD_NELEMS(hashes); i++)
+		for (size_t n = 0; n <= sizeof(secret); n++) {
+			size_t len = 1 + n % sizeof(want), salt_len = n % (sizeof(salt) + 1);
+			struct td_kdf kdf = { hashes[i], secret, salt, n, salt_len, 1 + (uint32_t)n % 7 };
+
+			assert_int_equal(PKCS5_PBKDF2_HMAC((const char *)secret, (int)n, salt, (int)salt_len,
+							   (int)kdf.rounds, EVP_get_digestbyname(hashes[i]),
+							   (int)len, want),
+					 1);
+			assert_int_equal(td_pbkdf2(&kdf, is, len), 0);
+			assert_memory_equal(is, want, len);
+		}
+}
+
+/* What `qemu-img create` of 7.2 gave images on one machine, in blocks of hashing: slot and digest. */
+static void images_of_others_are_not_too_costly(void **state)
+{
+	(void)state;
+	assert_true(td_luks_rounds("sha256") > 8544458u * 2 + 2180799u);
+	assert_true(td_luks_rounds("sha1") > 4676464u * 4 + 2318361u);
+	assert_true(td_luks_rounds("sha512") > 4072580u + 505785u);
 }
 
 /* By an implementation of its own, in another language. */
@@ -489,6 +530,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(keys_from_pass_phrases),
+		cmocka_unit_test(keys_are_those_of_openssl),
+		cmocka_unit_test(images_of_others_are_not_too_costly),
 		cmocka_unit_test(a_split_key_comes_together),
 		cmocka_unit_test(xts_as_published),
 		cmocka_unit_test(sectors_differ_by_their_numbers),
