@@ -514,7 +514,7 @@ static int drop_snapshot(void *arg)
 	return td_image_snapshot(f->im, TD_SNAP_DELETE, "one", NULL, &f->t.err);
 }
 
-/* Deleting a snapshot looks at the disk's entries, which nobody has asked for: one names a cluster far behind the end. */
+/* Deleting a snapshot looks at entries of the disk that nobody asked for: one names a cluster far behind the end. */
 static void a_snapshot_goes_though_the_disk_names_what_is_not_there(void **state)
 {
 	struct fixture f;
