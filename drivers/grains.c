@@ -55,7 +55,7 @@ static bool numbers_ok(const struct td_grains_config *c)
 	uint64_t table = (uint64_t)c->entry_size << c->table_bits;
 
 	if (c->grain_bits < 9 || c->grain_bits > 27 || (c->entry_size != 4 && c->entry_size != 8) ||
-	    c->table_bits > 24 || table < TD_KEEP_SECTOR)
+	    c->table_bits > (c->dir_off ? 24 : 32) || table < TD_KEEP_SECTOR)
 		return false;
 	if (c->table_align && (c->table_align < TD_KEEP_SECTOR || (c->table_align & (c->table_align - 1))))
 		return false;
@@ -92,10 +92,15 @@ static void state_init(struct td_grains *g, struct td_image *im, const struct td
 	g->unit_bits = (unsigned)__builtin_ctz(g->unit) - g->entry_bits;
 	td_ranges_init(&g->ranges);
 	g->touched = im->child->size;
-	if (config->dir_off)
+	if (config->dir_off) {
 		g->dir_bytes = config->nr_tables << g->entry_bits;
-	else
+	} else {
+		uint64_t bytes = td_div_up(im->size, g->grain_size) << g->entry_bits;
+
+		/* It ends with the disk: what lies behind it may be data. */
+		g->table_bytes = TD_MIN(g->table_bytes, td_align_up(bytes, TD_KEEP_SECTOR));
 		g->recent[0] = (struct grains_recent){ .number = 1, .off = config->table_off };
+	}
 	g->end = TD_MAX(im->child->size, grains_first(g));
 }
 
@@ -104,14 +109,16 @@ static int open_meta(struct td_grains *g, struct td_opts *opts, struct td_err *r
 	struct td_meta_config mc = {
 		.tag = g->c.tag, .nr_levels = 2, .copy_at = copy_at, .may_lie = may_lie, .arg = g
 	};
+	const bool single = g->c.dir_off == 0;
 	uint64_t cache = CACHE_DEFAULT;
 	int r = td_opts_size(opts, "l2-cache", &cache, ret_err);
 
 	if (r < 0)
 		return r;
-	mc.level[TD_GRAINS_TABLES] = (struct td_meta_level){ .unit = g->unit,
-							     .cache = TD_MAX(cache, 4 * g->table_bytes),
-							     .may_end = g->c.dir_off == 0 };
+	mc.level[TD_GRAINS_TABLES] =
+		(struct td_meta_level){ .unit = g->unit,
+					.cache = single ? cache : TD_MAX(cache, 4 * g->table_bytes),
+					.may_end = single };
 	mc.level[TD_GRAINS_DIRECTORY] =
 		(struct td_meta_level){ .unit = TD_KEEP_SECTOR, .cache = DIRECTORY_CACHE, .may_end = true };
 	return td_meta_open(g->im, &mc, opts, &g->meta, ret_err);

@@ -13,6 +13,7 @@ static const struct td_driver *const drivers[] = {
 	&td_ram,
 	&td_stdout,
 	&td_throttle,
+	&td_vdi,
 	&td_vhd,
 	&td_vmdk,
 };

@@ -4,6 +4,7 @@ noinst_LIBRARIES += formats/libformats.a
 formats_libformats_a_SOURCES = \
 	formats/blkif.c \
 	formats/compress.c \
+	formats/guid.c \
 	formats/luks.c \
 	formats/qcow.c \
 	formats/qcow2-bitmap.c \
@@ -13,6 +14,7 @@ formats_libformats_a_SOURCES = \
 	formats/qcow2-refcount.c \
 	formats/qcow2-snapshot.c \
 	formats/qcow2-tables.c \
+	formats/vdi.c \
 	formats/vhd-footer.c \
 	formats/vhd-header.c \
 	formats/vhd-names.c \

@@ -109,7 +109,7 @@ for name, path in (("up", "../elsewhere/secret"), ("absolute", os.path.abspath(o
                    ("controls", b"a\n\033[2J\xe9")):
     backed("backing-" + name, path)
 backed("backing-no-format", "../elsewhere/secret", "")
-backed("backing-format-unknown", "plain", "vhdx")
+backed("backing-format-unknown", "plain", "qed")
 image("backing-name-past-end", (8, "QI", BIG, 10))
 image("backing-name-4G", (8, "QI", 1024, 2**32 - 1))
 

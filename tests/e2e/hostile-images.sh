@@ -315,8 +315,8 @@ over two qcow2
 refused 'loop' qcow2:over
 over base
 refused "does not say which format.*backing-format=FMT.*rebase" qcow2:over
-over base vhdx
-refused "vhdx.*not supported" qcow2:over
+over base qed
+refused "qed.*not supported" qcow2:over
 over none raw
 refused 'none: .*No such file' qcow2:over
 over fifo raw
@@ -372,9 +372,9 @@ ended
 refused 'no allowed directory' auto:trap	# the user asked for it to be looked at; the policy holds
 over trap
 refused 'does not say which format' qcow2:over
-printf 'vhdxfile' >vhdx
-truncate -s 1M vhdx
-refused 'vhdx image, for which there is no driver' auto:vhdx
+printf 'QED\0' >qed
+truncate -s 1M qed
+refused 'qed image, for which there is no driver' auto:qed
 
 # ---- under our feet ----
 

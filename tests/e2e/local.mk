@@ -31,6 +31,7 @@ E2E += tests/e2e/tools-docs.sh
 E2E += tests/e2e/interop-crypt.sh
 E2E += tests/e2e/interop-qcow2.sh
 E2E += tests/e2e/interop-qcow.sh
+E2E += tests/e2e/interop-vdi.sh
 E2E += tests/e2e/interop-vhd.sh
 E2E += tests/e2e/interop-vmdk.sh
 E2E += tests/e2e/kill9.sh

@@ -7,6 +7,7 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-qcow \
 	tests/fuzz/replay-snapshots \
 	tests/fuzz/replay-tables \
+	tests/fuzz/replay-vdi \
 	tests/fuzz/replay-vhd \
 	tests/fuzz/replay-vmdk
 
@@ -56,6 +57,11 @@ tests_fuzz_replay_qcow_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-qcow.c test
 tests_fuzz_replay_qcow_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"qcow"'
 tests_fuzz_replay_qcow_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_qcow_LDADD = $(FUZZ_LIBS)
+
+tests_fuzz_replay_vdi_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vdi.c tests/fuzz/fuzz.h
+tests_fuzz_replay_vdi_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vdi"'
+tests_fuzz_replay_vdi_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_vdi_LDADD = $(FUZZ_LIBS)
 
 tests_fuzz_replay_vhd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhd.c tests/fuzz/fuzz.h
 tests_fuzz_replay_vhd_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhd"'
@@ -118,6 +124,7 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-qcow \
 	tests/fuzz/fuzz-snapshots \
 	tests/fuzz/fuzz-tables \
+	tests/fuzz/fuzz-vdi \
 	tests/fuzz/fuzz-vhd \
 	tests/fuzz/fuzz-vmdk
 
@@ -144,6 +151,9 @@ tests_fuzz_fuzz_snapshots_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_tables_SOURCES = tests/fuzz/fuzz-tables.c
 tests_fuzz_fuzz_tables_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_tables_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_vdi_SOURCES = tests/fuzz/fuzz-vdi.c
+tests_fuzz_fuzz_vdi_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_vdi_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_vhd_SOURCES = tests/fuzz/fuzz-vhd.c
 tests_fuzz_fuzz_vhd_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_vhd_LDADD = $(FUZZ_LIBS)

@@ -7,6 +7,7 @@
 
 #include <blktap/luks.h>
 #include <blktap/qcow2.h>
+#include <blktap/vdi.h>
 #include <blktap/vhd.h>
 
 static const char *top;
@@ -238,6 +239,23 @@ static void luks(void)
 	put_luks("luks/serpent", "serpent", "xts-plain64", 32, 0x08);
 }
 
+/* header | entries of the map.  Ours are not written, so there is no encoder. */
+static void vdi(void)
+{
+	uint8_t buf[VDI_HEADER + 16] = "<<< Oracle VM VirtualBox Disk Image >>>\n";
+
+	memcpy(buf + VDI_AT_MAGIC, "\x7f\x10\xda\xbe\1\0\1\0\x90\1\0\0\1\0\0\0", 16);
+	td_put_le32(buf + 340, 1 << 20);
+	td_put_le32(buf + 344, 2 << 20);
+	td_put_le32(buf + 360, VDI_SECTOR);
+	td_put_le64(buf + 368, 100ull << 20);
+	td_put_le32(buf + 376, 1 << 20);
+	td_put_le32(buf + 384, 100);
+	td_put_le32(buf + 388, 2);
+	memcpy(buf + VDI_HEADER, "\0\0\0\0\xff\xff\xff\xff\xfe\xff\xff\xff\1\0\0\0", 16);
+	put("vdi/dynamic", buf, sizeof(buf));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -253,6 +271,7 @@ int main(int argc, char **argv)
 	inflate_seeds();
 	nbd();
 	refcounts();
+	vdi();
 	vhd();
 	return 0;
 }

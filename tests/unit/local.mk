@@ -4,6 +4,7 @@ if HAVE_CMOCKA
 UNIT_TESTS = \
 	tests/unit/test-blkif \
 	tests/unit/test-compress \
+	tests/unit/test-guid \
 	tests/unit/test-luks \
 	tests/unit/test-qcow2-bitmap \
 	tests/unit/test-qcow2-ext \
@@ -13,6 +14,7 @@ UNIT_TESTS = \
 	tests/unit/test-qcow2-snapshot \
 	tests/unit/test-qcow2-tables \
 	tests/unit/test-qcow2-interop \
+	tests/unit/test-vdi \
 	tests/unit/test-vhd-footer \
 	tests/unit/test-vhd-header \
 	tests/unit/test-vhd-names \
@@ -45,6 +47,9 @@ tests_unit_test_compress_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=inflateInit2_,--wrap=inflate,--wrap=deflateInit2_ \
 	-Wl,--wrap=libdeflate_alloc_decompressor,--wrap=libdeflate_alloc_compressor \
 	-Wl,--wrap=ZSTD_createDCtx,--wrap=ZSTD_createCCtx
+tests_unit_test_guid_SOURCES = tests/unit/test-guid.c tests/unit/unit.h
+tests_unit_test_guid_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_guid_LDADD = $(UNIT_LIBS)
 tests_unit_test_luks_SOURCES = tests/unit/test-luks.c tests/unit/unit.h
 tests_unit_test_luks_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_luks_LDADD = $(UNIT_LIBS)
@@ -73,6 +78,9 @@ tests_unit_test_qcow2_tables_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_interop_SOURCES = tests/unit/test-qcow2-interop.c tests/unit/unit.h
 tests_unit_test_qcow2_interop_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_interop_LDADD = $(UNIT_LIBS)
+tests_unit_test_vdi_SOURCES = tests/unit/test-vdi.c tests/unit/unit.h
+tests_unit_test_vdi_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vdi_LDADD = $(UNIT_LIBS)
 tests_unit_test_vhd_footer_SOURCES = tests/unit/test-vhd-footer.c tests/unit/unit.h tests/unit/vhd-make.h
 tests_unit_test_vhd_footer_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vhd_footer_LDADD = $(UNIT_LIBS)
