@@ -18,17 +18,18 @@ static int load_bits(struct vhd *v)
 {
 	const struct vhd_batmap *m = &v->batmap_head;
 	uint64_t len = vhd_batmap_summed(vhd_disk_size(&v->f), m->sectors);
-	int r;
+	uint8_t *bits = malloc(v->batmap_len);
+	int r = bits ? td_image_pread(v->child, m->off, bits, v->batmap_len, TD_EXACT) : -ENOMEM;
 
-	v->batmap = malloc(v->batmap_len);
-	if (!v->batmap)
-		return -ENOMEM;
-	r = td_image_pread(v->child, m->off, v->batmap, v->batmap_len, TD_EXACT);
-	if (r < 0)
-		return r;
-	v->batmap_bad = vhd_batmap_sum(v->batmap, len, m->version) != m->checksum &&
-			vhd_batmap_sum(v->batmap, v->batmap_len, m->version) != m->checksum;
-	return 0;
+	if (r == 0)
+		v->batmap_bad = vhd_batmap_sum(bits, len, m->version) != m->checksum &&
+				vhd_batmap_sum(bits, v->batmap_len, m->version) != m->checksum;
+	/* Whoever looks a block up meanwhile believes what is there: so nothing is, until it is right. */
+	if (r == 0 && !v->batmap_bad)
+		v->batmap = bits;
+	else
+		free(bits);
+	return r;
 }
 
 int vhd_load_batmap(struct vhd *v)
@@ -52,10 +53,7 @@ int vhd_load_batmap(struct vhd *v)
 	}
 	vhd_add_area(v, v->g.batmap_off, VHD_SECTOR);
 	vhd_add_area(v, v->batmap_head.off, v->batmap_len);
-	r = load_bits(v);
-	if (r < 0 || v->batmap_bad)
-		vhd_batmap_forget(v);
-	return r;
+	return load_bits(v);
 }
 
 /* ---- writing ---- */

@@ -66,8 +66,12 @@ static int adopt(struct vhd *v)
 		memcpy(v->known, old, TD_MIN(old_nr, v->g.nr_blocks) / 4);
 	free(old);
 	v->moves++;
-	if (r < 0)
+	if (r < 0) {
 		td_image_freeze(v->im);
+		return r;
+	}
+	r = vhd_load_batmap(v);
+	v->batmap_stale = v->batmap != NULL;
 	return r;
 }
 
@@ -89,11 +93,7 @@ static int move_locked(struct move *m, struct td_err *ret_err)
 	if (r < 0)
 		return r;
 	v->h = m->p->h;
-	r = adopt(v);
-	if (r == 0)
-		r = vhd_load_batmap(v);
-	v->batmap_stale = v->batmap != NULL;
-	return r;
+	return adopt(v);
 }
 
 /* The plan's footer and header say what is to be; parent: NULL, none. */
@@ -181,11 +181,17 @@ static int resize_in_place(struct vhd *v, const struct vhd_footer *f)
 	return r == 0 ? adopt(v) : r;
 }
 
+/* Some programs make the table for more blocks than there are, and the batmap not. */
+static bool tables_reach(const struct vhd *v, uint64_t blocks)
+{
+	return blocks <= v->g.max_entries && (!v->batmap || blocks <= v->batmap_len * 8);
+}
+
 static int resize_dynamic(struct vhd *v, uint64_t size, struct td_err *ret_err)
 {
 	uint64_t blocks = td_div_up(size, v->g.block_size);
 	struct vhd_plan *p = calloc(1, sizeof(*p));
-	bool room = blocks <= v->g.max_entries;
+	bool room = tables_reach(v, blocks);
 	int r = p ? clear_tail(v, v->im->size) : -ENOMEM;
 
 	if (r == 0 && room)

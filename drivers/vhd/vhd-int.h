@@ -43,7 +43,8 @@ struct vhd_area {
 	uint64_t off, len;
 };
 
-#define VHD_AREAS (4u + VHD_LOCATORS)
+/* The footer's copy, header, BAT, the batmap's header and bits; the parent's names. */
+#define VHD_AREAS (5u + VHD_LOCATORS)
 
 struct vhd {
 	struct td_image *im, *child;

@@ -2,6 +2,8 @@
 /*
  * What is known of each block, and where none may be.
  */
+#include <assert.h>
+
 #include "vhd-int.h"
 
 /* ---- what is known of blocks: two bits each ---- */
@@ -24,6 +26,7 @@ void vhd_set_known(struct vhd *v, uint32_t block, enum vhd_known known)
 
 void vhd_add_area(struct vhd *v, uint64_t off, uint64_t len)
 {
+	assert(v->nr_areas < VHD_AREAS);
 	v->area[v->nr_areas++] = (struct vhd_area){ off, len };
 }
 

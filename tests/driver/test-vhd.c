@@ -198,6 +198,30 @@ static void xenserver_s_flags_stay(void **state)
 	testenv_close(&f.t);
 }
 
+/* ---- tables ---- */
+
+static void as_many_tables_as_there_can_be_are_known(void **state)
+{
+	const uint32_t locators = 576, locator = 24;
+	struct fixture f;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", 4 * MIB, "");
+	for (uint32_t i = 0; i < VHD_LOCATORS; i++) {
+		lie_in_header(&f, "d", locators + i * locator, VHD_LOC_W2RU);
+		lie_in_header(&f, "d", locators + i * locator + 8, 512);
+		lie_in_header(&f, "d", locators + i * locator + 20, 512);
+	}
+	open_it(&f, "d");
+	put(&f, 0, 3 * MIB, 'a');
+	close_it(&f);
+	open_it(&f, "d");
+	has(&f, 0, 3 * MIB, 'a');
+	close_it(&f);
+	testenv_close(&f.t);
+}
+
 /* ---- the batmap ---- */
 
 #define BATMAP 2048u /* behind footer, header and one sector of BAT: its header, then the bits */
@@ -245,6 +269,32 @@ static void the_batmap_says_which_blocks_are_full(void **state)
 	patch(&f, "d", BATMAP + 512, &bits, 1);
 	patch32(&f, "d", BATMAP + 24, ~0x71u);
 	finds_and_mends(&f, "d", 2, 0);
+	testenv_close(&f.t);
+}
+
+/* Other programs make a table for more blocks than the disk has, and a batmap for those that it has. */
+static void a_batmap_that_is_too_short_is_made_anew(void **state)
+{
+	const uint64_t large = 20ull << 30, batmap = 1536 + 10240 * 4;
+	struct fixture f;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", large, "");
+	lie(&f, "d", 0, 512, 64, 48, 1); /* 4 GiB */
+	lie(&f, "d", size_of(&f, "d") - 512, 512, 64, 48, 1);
+	patch32(&f, "d", batmap + 16, 1); /* sector: 4096 blocks */
+	open_it(&f, "d");
+	assert_int_equal(f.im->size, 4ull << 30);
+	put(&f, 3ull << 30, 2 * MIB, 'a');
+	assert_int_equal(test_resize(&f.t, f.im, large), 0);
+	put(&f, large - 2 * MIB, 2 * MIB, 'b');
+	close_it(&f);
+	finds_and_mends(&f, "d", 0, 0);
+	open_it(&f, "d");
+	has(&f, 3ull << 30, 2 * MIB, 'a');
+	has(&f, large - 2 * MIB, 2 * MIB, 'b');
+	close_it(&f);
 	testenv_close(&f.t);
 }
 
@@ -384,7 +434,9 @@ int main(void)
 		cmocka_unit_test(a_guest_cannot_forge_a_footer),
 		cmocka_unit_test(what_others_left_half_done_is_refused),
 		cmocka_unit_test(xenserver_s_flags_stay),
+		cmocka_unit_test(as_many_tables_as_there_can_be_are_known),
 		cmocka_unit_test(the_batmap_says_which_blocks_are_full),
+		cmocka_unit_test(a_batmap_that_is_too_short_is_made_anew),
 		cmocka_unit_test(damage_is_found_and_mended),
 		cmocka_unit_test(what_a_crash_left_at_the_end_goes),
 		cmocka_unit_test(lies_are_refused_by_name),
