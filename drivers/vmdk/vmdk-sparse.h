@@ -22,6 +22,7 @@ struct vmdk_sparse {
 	uint64_t nr_tables, table_bytes;
 	struct vmdk_copy *copies; /* in order of table; NULL: there are none, or it is only read */
 	uint64_t nr_copies;
+	size_t stream_len;         /* bytes of a compressed grain, lately */
 	struct td_mutex grow_lock; /* cowd: next_free, which may be ahead of the file's end */
 };
 
