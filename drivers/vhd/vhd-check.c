@@ -279,22 +279,31 @@ static uint64_t count_holes(const struct check *c)
 	return n;
 }
 
-/* The last block into the first hole, for as long as there is one before it. */
+/*
+ * The last block into the first hole, for as long as there is one before it.  What was moved lies before what is looked
+ * at next, so one walk from both ends is enough, however many there are.
+ */
 static int fill_holes(struct check *c)
 {
+	uint32_t nr = c->nr, i = 0;
+	uint64_t from = 0;
+	struct hole h = { 0 };
 	int r = 0;
 
 	while (r == 0 && c->nr > 0) {
 		struct present *last = &c->present[c->nr - 1];
-		uint64_t from = 0;
-		uint32_t i = 0;
-		struct hole h;
 
-		if (!next_hole(c, &from, &i, &h) || h.at > place(last))
+		if (h.blocks == 0 && !next_hole(c, &from, &i, &h))
+			break;
+		if (h.at > place(last))
 			break;
 		r = move_block(c, last, h.at);
-		sort_blocks(c);
+		h.at += vhd_block_len(&c->v->g);
+		h.blocks--;
+		c->nr--;
 	}
+	c->nr = nr;
+	sort_blocks(c);
 	return r;
 }
 

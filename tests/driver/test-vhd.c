@@ -402,6 +402,34 @@ static void lies_are_refused_by_name(void **state)
 	testenv_close(&f.t);
 }
 
+/* Two of three blocks go, of many: what is left moves to the start. */
+static void many_holes_are_filled_at_once(void **state)
+{
+	enum { BLOCKS = 3000, BLOCK = 4096 };
+	struct fixture f;
+	struct td_check c;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", (uint64_t)BLOCKS * BLOCK, "block_size=4K");
+	open_it(&f, "d");
+	for (unsigned i = 0; i < BLOCKS; i++)
+		put(&f, (uint64_t)i * BLOCK, 512, 1 + (int)i % 255);
+	close_it(&f);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (i % 3 != 2)
+			patch32(&f, "d", BAT + 4ull * i, VHD_UNUSED);
+	c = check(&f, "d", 0);
+	assert_int_equal(c.corruptions, 0);
+	assert_true(c.leaks >= BLOCKS / 3 * 2);
+	finds_and_mends(&f, "d", 0, c.leaks);
+	open_it(&f, "d");
+	for (unsigned i = 0; i < BLOCKS; i++)
+		has(&f, (uint64_t)i * BLOCK, 512, i % 3 == 2 ? 1 + (int)i % 255 : 0);
+	close_it(&f);
+	testenv_close(&f.t);
+}
+
 static void entries_that_lie_fail_alone_when_only_read(void **state)
 {
 	struct fixture f;
@@ -440,6 +468,7 @@ int main(void)
 		cmocka_unit_test(damage_is_found_and_mended),
 		cmocka_unit_test(what_a_crash_left_at_the_end_goes),
 		cmocka_unit_test(lies_are_refused_by_name),
+		cmocka_unit_test(many_holes_are_filled_at_once),
 		cmocka_unit_test(entries_that_lie_fail_alone_when_only_read),
 	};
 
