@@ -111,6 +111,10 @@ tests_driver_test_qcow2_hostile_SOURCES = tests/driver/test-qcow2-hostile.c test
 tests_driver_test_qcow2_hostile_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_hostile_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow2-keyslots
+tests_driver_test_qcow2_keyslots_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow2_keyslots_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-qcow2-pack
 tests_driver_test_qcow2_pack_SOURCES = tests/driver/test-qcow2-pack.c tests/driver/qcow2-fsck.c \
 	tests/driver/qcow2-fsck.h
