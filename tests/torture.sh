@@ -3,7 +3,8 @@
 # What `make check` does a little of, at length: `make torture`, or `make torture PARTS="matrix kills"`.
 #
 #	matrix		random disks over all options of all formats, random operations, against a model and qemu-img
-#	kills		kill -9 of tapdisk under load; of the driver before each operation; of who adopts what was left
+#	kills		kill -9 of tapdisk under load, of tap-img in snapshot and amend; of the driver before each operation, and of
+#			who adopts what was left
 #	cuts		power cut before operation n, for every n; what was not flushed is lost in part, and torn
 #	faults		operation n fails, for every n: EIO, ENOSPC, short, torn, an fsync that loses what it covered
 #	fuzz		each libFuzzer target, FUZZ_SECONDS each
@@ -72,6 +73,7 @@ part_kills()
 		run_to "$out" "$srcdir/tests/e2e/kill9.sh"
 	real=$(grep -c ': killed after' "$out")
 	at_least "$wanted" "$real" kills
+	KILL9_TOOLS_ROUNDS=${KILL_TOOLS:-10} run_to "$out" "$srcdir/tests/e2e/kill9-tools.sh"
 	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
 	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of drivers"
 }

@@ -284,14 +284,16 @@ static int change_version(const struct amend *a)
 	const struct qcow2_extensions same = { .keep_backing = true, .version = a->version };
 	int r = a->version < 3 ? drop_zeros(a) : qcow2_snapshots_complete(q, a->err);
 
-	if (r == 0)
+	/* What is kept says which version it is of: a kill behind the header must not leave it. */
+	if (r == 0) {
+		td_keep_give_up(q->keep, 0);
 		r = qcow2_extensions_change(q, &same);
+	}
 	if (r == -ENOSPC)
 		return td_err_set(a->err, r, "%s: a longer header does not fit before what stands behind it",
 				  q->im->name);
 	if (r < 0)
 		return r;
-	td_keep_give_up(q->keep, 0); /* it says which version it is of */
 	q->im->limits.zero_efficient = q->h.version >= 3 || q->h.backing_len == 0;
 	return 0;
 }

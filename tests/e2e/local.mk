@@ -35,6 +35,7 @@ E2E += tests/e2e/interop-vdi.sh
 E2E += tests/e2e/interop-vhd.sh
 E2E += tests/e2e/interop-vmdk.sh
 E2E += tests/e2e/kill9.sh
+E2E += tests/e2e/kill9-tools.sh
 EXTRA_DIST += tests/e2e/nbd-stamps.py
 
 E2E += tests/e2e/daemon-control.sh
