@@ -3,8 +3,8 @@
 # What `make check` does a little of, at length: `make torture`, or `make torture PARTS="matrix kills"`.
 #
 #	matrix		random disks over all options of all formats, random operations, against a model and qemu-img
-#	kills		kill -9 of tapdisk under load, of tap-img in snapshot and amend; of the driver before each operation, and of
-#			who adopts what was left
+#	kills		kill -9 of tapdisk under load, of tap-img in snapshot and amend; of the driver before each
+#			operation, and of who adopts what was left
 #	cuts		power cut before operation n, for every n; what was not flushed is lost in part, and torn
 #	faults		operation n fails, for every n: EIO, ENOSPC, short, torn, an fsync that loses what it covered
 #	fuzz		each libFuzzer target, FUZZ_SECONDS each
@@ -82,6 +82,8 @@ part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
 	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
+	TEST_EVERY=1 TEST_STRIDE=${CUT_STRIDE:-3} run_to "$out" tests/driver/test-qcow2-snapshot
+	TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-keyslots
 	cuts=$(sum "$out" 'power cuts')
 	at_least "$wanted" "$cuts" "power cuts"
 	TEST_ROUNDS=60 run_to "$out" tests/driver/test-sim-aio
