@@ -49,6 +49,8 @@ void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret)
 	ret->refcount_bits = 1u << h->refcount_order;
 	ret->refblock_entries = 1ull << refcounts_bits;
 	ret->max_host = 1ull << TD_MIN(host_bits, 56u);
+	ret->data_file = h->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+	ret->max_data = ret->data_file ? 1ull << 56 : ret->max_host;
 	ret->compressed_off_bits = 70 - h->cluster_bits;
 }
 

@@ -5,7 +5,8 @@
  *	| header | refcount table ... | refcount block ... | L1 ... | encryption header ... |
  *	  and, where all is kept ready (preallocation),	    | L2 ... | guest clusters ... |
  *
- * Everything in the first clusters without a gap, so that the refcounts are a run of ones.
+ * Everything in the first clusters without a gap, so that the refcounts are a run of ones.  With an external data file
+ * guest clusters are in that, from its first byte on.
  */
 #include <blktap/qcow2.h>
 
@@ -77,7 +78,7 @@ static void size_refcounts(const struct qcow2_geom *g, uint64_t others, uint64_t
 static void place(const struct qcow2_header *h, uint64_t l1, bool full, struct qcow2_layout *ret)
 {
 	struct qcow2_geom g;
-	uint64_t l1_clusters, crypt_clusters, l2 = 0, data = 0, table, blocks;
+	uint64_t l1_clusters, crypt_clusters, l2 = 0, data = 0, here, table, blocks;
 
 	qcow2_geom_of(h, &g);
 	l1_clusters = td_div_up(l1 * 8, g.cluster_size);
@@ -86,7 +87,8 @@ static void place(const struct qcow2_header *h, uint64_t l1, bool full, struct q
 		data = td_div_up(h->size, g.cluster_size);
 		l2 = td_div_up(data, 1ull << g.l2_bits);
 	}
-	size_refcounts(&g, 1 + l1_clusters + crypt_clusters + l2 + data, &table, &blocks);
+	here = g.data_file ? 0 : data;
+	size_refcounts(&g, 1 + l1_clusters + crypt_clusters + l2 + here, &table, &blocks);
 	ret->reftable_off = g.cluster_size;
 	ret->refblock_off = ret->reftable_off + (table << g.cluster_bits);
 	ret->refblocks = blocks;
@@ -94,9 +96,9 @@ static void place(const struct qcow2_header *h, uint64_t l1, bool full, struct q
 	ret->crypt_off = ret->l1_off + (l1_clusters << g.cluster_bits);
 	ret->l2_off = ret->crypt_off + (crypt_clusters << g.cluster_bits);
 	ret->l2_tables = l2;
-	ret->data_off = ret->l2_off + (l2 << g.cluster_bits);
+	ret->end = ret->l2_off + ((l2 + here) << g.cluster_bits);
 	ret->data_len = data << g.cluster_bits;
-	ret->end = ret->data_off + ret->data_len;
+	ret->data_off = g.data_file ? 0 : ret->end - ret->data_len;
 }
 
 static int lay_out(struct qcow2_header *h, bool full, struct qcow2_layout *ret, struct td_err *ret_err)

@@ -17,18 +17,18 @@
 #define SECTOR_BITS       9u /* packed lengths count these */
 
 /* Can a whole cluster be at off, which is not 0? */
-static int check_cluster(const struct qcow2_geom *g, uint64_t off)
+static int check_cluster(const struct qcow2_geom *g, uint64_t off, uint64_t max)
 {
 	if (off % g->cluster_size != 0)
 		return -EUCLEAN;
-	return td_in_range(off, g->cluster_size, g->max_host) ? 0 : -EUCLEAN;
+	return td_in_range(off, g->cluster_size, max) ? 0 : -EUCLEAN;
 }
 
 int qcow2_l1e_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_l1e *ret)
 {
 	uint64_t off = raw & QCOW2_OFF_MASK;
 
-	if (off != 0 && check_cluster(g, off) < 0)
+	if (off != 0 && check_cluster(g, off, g->max_host) < 0)
 		return -EUCLEAN;
 	*ret = (struct qcow2_l1e){
 		.present = off != 0,
@@ -69,27 +69,39 @@ static int packed_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_
 	return 0;
 }
 
+/* Without an offset; or with one of 0, which only a data file can have, and COPIED says it there. */
+static int nowhere_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2_l2e *ret)
+{
+	bool zero = raw & QCOW2_L2_ZERO, copied = raw & QCOW2_COPIED;
+
+	*ret = (struct qcow2_l2e){
+		.kind = zero ? QCOW2_ZERO : QCOW2_HOLE,
+		.reserved = (raw & L2_RESERVED) || (copied && !g->data_file),
+	};
+	if (g->data_file && copied && !zero) {
+		ret->kind = QCOW2_DATA;
+		ret->copied = true;
+	}
+	return 0;
+}
+
 int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw, struct qcow2_l2e *ret)
 {
 	uint64_t off = raw & QCOW2_OFF_MASK;
 	bool zero = raw & QCOW2_L2_ZERO;
-	enum qcow2_kind kind;
 
 	if (raw & QCOW2_L2_COMPRESSED)
-		return packed_decode(g, raw, ret);
+		return g->data_file ? -EUCLEAN : packed_decode(g, raw, ret);
 	if (zero && version < 3)
 		return -EUCLEAN;
-	if (off != 0 && check_cluster(g, off) < 0)
+	if (off != 0 && check_cluster(g, off, g->max_data) < 0)
 		return -EUCLEAN;
 	if (off == 0)
-		kind = zero ? QCOW2_ZERO : QCOW2_HOLE;
-	else
-		kind = zero ? QCOW2_ZERO_ALLOC : QCOW2_DATA;
+		return nowhere_decode(g, raw, ret);
 	*ret = (struct qcow2_l2e){
-		.kind = kind,
-		.copied = off != 0 && (raw & QCOW2_COPIED),
-		/* COPIED without an offset means something only where an external data file is. */
-		.reserved = (raw & L2_RESERVED) || (off == 0 && (raw & QCOW2_COPIED)),
+		.kind = zero ? QCOW2_ZERO_ALLOC : QCOW2_DATA,
+		.copied = raw & QCOW2_COPIED,
+		.reserved = raw & L2_RESERVED,
 		.host_off = off,
 	};
 	return 0;
@@ -126,7 +138,7 @@ int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw, struct qcow2
 {
 	uint64_t off = raw & REFTABLE_OFF_MASK;
 
-	if (off != 0 && check_cluster(g, off) < 0)
+	if (off != 0 && check_cluster(g, off, g->max_host) < 0)
 		return -EUCLEAN;
 	*ret = (struct qcow2_reftable_entry){
 		.present = off != 0,

@@ -235,7 +235,7 @@ static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, struct q
 		return r;
 	}
 	r = qcow2_l2e_decode(&q->g, q->h.version, raw, &l2e);
-	if (r < 0 || l2e.kind == QCOW2_HOLE || l2e.kind == QCOW2_ZERO)
+	if (r < 0 || l2e.kind == QCOW2_HOLE || l2e.kind == QCOW2_ZERO || q->g.data_file)
 		return r;
 	if (l2e.kind == QCOW2_PACKED)
 		len = l2e.packed_len;
@@ -321,6 +321,10 @@ int qcow2_adopt_write(struct qcow2 *q, struct td_err *ret_err)
 
 	if (!q->old)
 		return 0;
+	if (q->sealed) /* what these tables name has to be on the disk first */
+		return td_err_set(ret_err, -ENOENT,
+				  "a killed tapdisk left tables of it, and its data file %s cannot be opened",
+				  q->data_name ? q->data_name : "");
 	r = with_buffers(q, &a);
 	if (r == 0)
 		r = write_all(&a);

@@ -112,6 +112,8 @@ static int check_v2(const struct amend *a)
 		return refuse_v2(a, "lazy refcounts (say lazy_refcounts=off, too)");
 	if (h->compression != QCOW2_DEFLATE)
 		return refuse_v2(a, "compression but zlib");
+	if (a->q->g.data_file)
+		return refuse_v2(a, "external data files");
 	if (h->incompatible & ~(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_COMPRESSION))
 		return refuse_v2(a, "such features");
 	if (h->crypt == QCOW2_CRYPT_LUKS)

@@ -14,8 +14,14 @@ static int change(struct qcow2 *q, const struct qcow2_extensions *want)
 int qcow2_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err)
 {
 	const struct qcow2_extensions want = { .path = path, .format = format };
+	const struct qcow2 *q = im->state;
 	int r;
 
+	if (path && q->data_raw)
+		return td_err_set(
+			ret_err, -EINVAL,
+			"%s: its data file is raw, all of the disk, and leaves no room for a backing file",
+			im->name);
 	if (path && strlen(path) > QCOW2_MAX_BACKING_NAME)
 		return td_err_set(ret_err, -ENAMETOOLONG,
 				  "%s: the name of its backing file is longer than %u bytes", im->name,

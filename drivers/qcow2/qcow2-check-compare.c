@@ -231,3 +231,46 @@ int qcow2_compare_flags(struct qcow2_walk *w)
 			r = compare_l2_flags(w, &w->l2.at[i]);
 	return r;
 }
+
+/* ---- places in a data file ---- */
+
+static void compare_place(struct qcow2_walk *w, uint64_t guest_off, uint64_t raw)
+{
+	uint64_t off = raw & QCOW2_OFF_MASK;
+
+	if ((raw & QCOW2_L2_COMPRESSED) || (off == 0 && (!(raw & QCOW2_COPIED) || (raw & QCOW2_L2_ZERO))) ||
+	    off == guest_off)
+		return;
+	qcow2_found(w, 1, "guest offset %#llx: its data is said to be at %#llx of the data file",
+		    (unsigned long long)guest_off, (unsigned long long)off);
+}
+
+static int compare_table_places(struct qcow2_walk *w, uint64_t table, uint64_t guest_off)
+{
+	const struct qcow2_geom *g = &w->q->g;
+	const uint8_t *buf;
+	int r = 0;
+
+	for (uint64_t at = 0, len; r == 0 && at < g->cluster_size; at += len) {
+		len = TD_MIN(g->cluster_size, (uint64_t)QCOW2_WALK_BYTES);
+		r = qcow2_walk_read(w, table + at, len, &buf);
+		for (uint64_t i = 0; r == 0 && buf && i < len; i += sizeof(uint64_t))
+			compare_place(w, guest_off + ((at + i) / sizeof(uint64_t) << g->cluster_bits),
+				      td_get_be64(buf + i));
+	}
+	return r;
+}
+
+int qcow2_compare_places(struct qcow2_walk *w)
+{
+	const struct qcow2 *q = w->q;
+	struct qcow2_l1e e;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < q->l1.nr; i++)
+		if (qcow2_l1e_decode(&q->g, qcow2_table_get(&q->l1, i), &e) == 0 && e.present &&
+		    !qcow2_walk_exceeds(w, e.host_off, q->g.cluster_size))
+			r = compare_table_places(w, e.host_off,
+						 (uint64_t)i << (q->g.cluster_bits + q->g.l2_bits));
+	return r;
+}

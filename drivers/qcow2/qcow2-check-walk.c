@@ -213,12 +213,11 @@ static int count_l2_entry(struct qcow2_walk *w, struct l2_state *s, uint64_t raw
 		s->suspect = true;
 	}
 	/* In another file there may be data at its very beginning. */
-	if ((raw & QCOW2_OFF_MASK) ||
-	    ((raw & QCOW2_COPIED) && (w->q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)))
+	if ((raw & QCOW2_OFF_MASK) || ((raw & QCOW2_COPIED) && !(raw & QCOW2_L2_ZERO) && w->q->g.data_file))
 		return count_data(w, s, raw);
 	if ((raw & QCOW2_L2_ZERO) && w->q->h.version < 3)
 		l2_lost(w, s, true, "version 2 has no clusters of zeros", raw);
-	else if (raw & QCOW2_COPIED) {
+	else if ((raw & QCOW2_COPIED) && !w->q->g.data_file) {
 		l2_found(w, s, 0, "nothing is there, and is said to be there once", raw);
 		w->stray++;
 	}

@@ -33,6 +33,8 @@ static int inspect(struct qcow2 *q, struct td_check *res, struct qcow2_walk *w)
 		r = qcow2_compare_refs(w);
 	if (r == 0)
 		r = qcow2_compare_flags(w);
+	if (r == 0 && q->g.data_file)
+		r = qcow2_compare_places(w);
 	if (r < 0)
 		res->errors++;
 	return r;

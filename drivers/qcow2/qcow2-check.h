@@ -155,6 +155,9 @@ TD_CO TD_CHECK int qcow2_mend_snapshots(struct qcow2_walk *w);
 TD_CO TD_CHECK int qcow2_compare_refs(struct qcow2_walk *w);
 TD_CO TD_CHECK int qcow2_compare_flags(struct qcow2_walk *w);
 
+/* With a data file: does each entry name the guest's own offset? */
+TD_CO TD_CHECK int qcow2_compare_places(struct qcow2_walk *w);
+
 /* ---- qcow2-check-rebuild.c ---- */
 
 /* New refcount table and blocks behind everything; the old ones are counted no more. */

@@ -13,6 +13,7 @@ struct wish {
 	struct qcow2_geom g;
 	struct qcow2_layout at;
 	const char *backing_file, *backing_fmt;
+	const char *data_file;
 	enum qcow2_prealloc prealloc;
 	struct td_luks_wish crypt; /* LUKS */
 	struct luks_header luks;
@@ -96,6 +97,32 @@ static int read_preallocation(struct wish *w, struct td_err *ret_err)
 	return 0;
 }
 
+static int read_data_file(struct wish *w, struct td_err *ret_err)
+{
+	bool raw = false;
+	int r = td_opts_bool(w->c->opts, "data_file_raw", &raw, ret_err);
+
+	w->data_file = td_opts_get(w->c->opts, "data_file");
+	if (r < 0 || (!w->data_file && !raw))
+		return r;
+	if (!w->data_file)
+		return td_err_set(ret_err, -EINVAL, "data_file_raw=on is given, but no data_file");
+	if (!*w->data_file || strchr(w->data_file, '/') || strchr(w->data_file, ':'))
+		return td_err_set(
+			ret_err, -EINVAL,
+			"data_file=%s: it is a name without '/' and ':', of a file beside the image",
+			w->data_file);
+	if (w->c->called && strcmp(w->data_file, basename(w->c->called)) == 0)
+		return td_err_set(ret_err, -EINVAL, "data_file=%s: that is the image itself", w->data_file);
+	if (w->h.version < 3)
+		return td_err_set(ret_err, -EINVAL, "version 2 has no external data files: use version 3");
+	if (raw && w->backing_file)
+		return td_err_set(ret_err, -EINVAL, "data_file_raw=on and a backing file exclude each other");
+	w->h.incompatible |= QCOW2_INCOMPAT_DATA_FILE;
+	w->h.autoclear |= raw ? QCOW2_AUTOCLEAR_RAW_EXT : 0;
+	return 0;
+}
+
 static int read_crypt(struct wish *w, struct td_err *ret_err)
 {
 	const char *v = td_opts_get(w->c->opts, "encrypt.format");
@@ -136,6 +163,8 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 	if (r == 0)
 		r = read_preallocation(w, ret_err);
 	if (r == 0)
+		r = read_data_file(w, ret_err);
+	if (r == 0)
 		r = read_crypt(w, ret_err);
 	/* What was never written would be read as noise, and version 2 has no word for zeros. */
 	if (r == 0 && w->h.crypt && w->prealloc && w->h.version == 2)
@@ -171,6 +200,9 @@ static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	if (w->backing_fmt)
 		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_BACKING_FORMAT, w->backing_fmt,
 				  (uint32_t)strlen(w->backing_fmt));
+	if (r == 0 && w->data_file)
+		r = qcow2_ext_put(buf, len, &pos, QCOW2_EXT_DATA_FILE, w->data_file,
+				  (uint32_t)strlen(w->data_file));
 	if (r == 0 && w->h.crypt_len > 0) {
 		td_put_be64(place, w->h.crypt_off);
 		td_put_be64(place + sizeof(uint64_t), w->h.crypt_len);
@@ -182,7 +214,7 @@ static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 		r = -ENOSPC;
 	if (r < 0)
 		return td_err_set(ret_err, r,
-				  "the name of the backing file does not fit into the first cluster: "
+				  "the names of other files do not fit into the first cluster: "
 				  "use a larger cluster_size");
 	if (name_len > 0) {
 		memcpy(buf + pos, w->backing_file, name_len);
@@ -254,6 +286,29 @@ static int write_crypt(struct wish *w, struct td_err *ret_err)
 	return r;
 }
 
+/* As long as the disk, with the room that preallocation asks for; what it consists of is the leaf's. */
+static int make_data_file(const struct wish *w, struct td_err *ret_err)
+{
+	static const char *const how[] = { "off", "off", "falloc", "full" };
+	struct td_opts opts = { 0 };
+	struct td_create c = *w->c;
+	struct td_image *part;
+	int r, r2;
+
+	if (!w->data_file)
+		return 0;
+	c.opts = &opts;
+	r = td_opts_add(&opts, "preallocation", how[w->prealloc], ret_err);
+	if (r == 0)
+		r = td_image_create_part(&c, w->data_file, w->h.size, &part, ret_err);
+	td_opts_done(&opts);
+	if (r < 0)
+		return r;
+	r = td_image_flush(part);
+	r2 = td_image_close(part);
+	return r < 0 ? r : r2;
+}
+
 static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {
 	struct td_image *child = w->c->child;
@@ -272,6 +327,8 @@ static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 		r = td_image_zero(child, w->at.l1_off, w->at.l2_off - w->at.l1_off, 0);
 	if (r == 0)
 		r = write_crypt(w, ret_err);
+	if (r == 0)
+		r = make_data_file(w, ret_err);
 	if (r == 0 && w->prealloc != QCOW2_PREALLOC_OFF)
 		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, w->h.crypt ? QCOW2_L2_ZERO : 0, buf);
 	if (r == 0)
@@ -294,6 +351,9 @@ int qcow2_create(const struct td_create *c, struct td_err *ret_err)
 				  (unsigned long long)c->size);
 	w.h.size = td_align_up(c->size, QCOW2_SECTOR);
 	r = read_options(&w, ret_err);
+	/* As QEMU does: tables say of every cluster that it is there, as the file alone does. */
+	if (w.prealloc == QCOW2_PREALLOC_OFF && (w.h.autoclear & QCOW2_AUTOCLEAR_RAW_EXT))
+		w.prealloc = QCOW2_PREALLOC_METADATA;
 	if (r == 0)
 		r = w.prealloc == QCOW2_PREALLOC_OFF ? qcow2_layout_new(&w.h, &w.at, ret_err)
 						     : qcow2_layout_full(&w.h, &w.at, ret_err);

@@ -26,14 +26,14 @@ int qcow2_data_read_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off
 {
 	if (!q->crypt)
 		return -ENOKEY;
-	return td_crypt_preadv(q->crypt, q->child, host_off, by_host(q) ? host_off : guest_off, iov);
+	return td_crypt_preadv(q->crypt, q->data, host_off, by_host(q) ? host_off : guest_off, iov);
 }
 
 int qcow2_data_write_crypt(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, const struct td_iov *iov)
 {
 	if (!q->crypt)
 		return -ENOKEY;
-	return td_crypt_pwritev(q->crypt, q->child, host_off, by_host(q) ? host_off : guest_off, iov);
+	return td_crypt_pwritev(q->crypt, q->data, host_off, by_host(q) ? host_off : guest_off, iov);
 }
 
 /* ---- open ---- */

@@ -71,6 +71,8 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, unsigned
 			r = qcow2_l2_own(q, at);
 		if (r == 0 && change)
 			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, flags), 0);
+		if (r == 0 && change && (flags & TD_MAY_UNMAP))
+			qcow2_data_dropped(q, at, e.len);
 		at += r == 0 ? e.len : 0;
 	}
 	return r;
@@ -90,7 +92,9 @@ static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, unsigned f
 
 		next = TD_MIN(end, at + qcow2_to_table_end(q, at));
 		td_range_lock(&q->ranges, &range, at, next - at, TD_RANGE_EXCLUSIVE);
-		r = zero_clusters(q, at, next, flags);
+		r = qcow2_data_zero(q, at, next - at, flags);
+		if (r == 0)
+			r = zero_clusters(q, at, next, flags);
 		td_range_unlock(&q->ranges, &range);
 		if (r == 0 && q->pending.nr > QCOW2_FREES_MAX)
 			r = qcow2_commit(q, 0);
@@ -206,6 +210,8 @@ int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
 
 	if (q->h.version < 3 && im->backing)
 		return 0;
+	if (q->data_raw && !q->data->limits.zero_efficient)
+		return 0; /* it is no hint any more if all of it is to be written */
 	r = qcow2_begin_write(q, guest_off, len);
 	if (r == 0)
 		r = zero_middle(q, s.start, s.end, TD_MAY_UNMAP);

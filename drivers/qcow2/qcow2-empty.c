@@ -86,7 +86,11 @@ static int empty_all(struct qcow2 *q)
 
 	if (r == 0)
 		r = qcow2_begin_alloc(q);
-	return r == 0 ? qcow2_empty_from(q, 0) : r;
+	if (r == 0)
+		r = qcow2_empty_from(q, 0);
+	if (r == 0)
+		qcow2_data_dropped(q, 0, q->im->size);
+	return r;
 }
 
 int qcow2_empty(struct td_image *im, struct td_err *ret_err)

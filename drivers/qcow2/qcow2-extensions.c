@@ -235,7 +235,7 @@ static int step(struct change *c, bool may_fill)
 	c->h = c->q->h;
 	set_version(c);
 	if (c->want->bitmaps)
-		c->h.autoclear = c->want->bitmaps->nr > 0 ? QCOW2_AUTOCLEAR_BITMAPS : 0;
+		c->h.autoclear = qcow2_autoclear(c->q, c->want->bitmaps->nr > 0);
 	r = lay_out(c, false);
 	if (r == -ENOSPC && may_fill) {
 		behind = true;

@@ -12,8 +12,10 @@
 
 int qcow2_barrier(struct qcow2 *q)
 {
-	int r = td_image_flush(q->child);
+	int r = q->data != q->child ? td_image_flush(q->data) : 0;
 
+	if (r == 0)
+		r = td_image_flush(q->child);
 	if (r < 0) {
 		td_image_freeze(q->im);
 		td_keep_give_up(q->keep, 0);

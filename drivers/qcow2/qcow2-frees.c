@@ -71,6 +71,8 @@ void qcow2_frees_add_entry(struct qcow2_frees *f, const struct qcow2_geom *g, co
 {
 	uint64_t first = e->host_off >> g->cluster_bits, last = first;
 
+	if (g->data_file)
+		return; /* nobody counts there */
 	if (e->kind == QCOW2_PACKED)
 		last = (e->host_off + e->packed_len - 1) >> g->cluster_bits;
 	qcow2_frees_add(f, first, last - first + 1);

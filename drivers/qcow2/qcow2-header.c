@@ -11,7 +11,9 @@
 #include "qcow2-int.h"
 
 #define HEADER_LEN_AT 100
-#define SUPPORTED     (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION)
+#define SUPPORTED                                                                                            \
+	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE |                          \
+	 QCOW2_INCOMPAT_COMPRESSION)
 
 /* around: the sector as it is but for the header's fields. */
 static int write_sector0(struct qcow2 *q, const uint8_t around[QCOW2_SECTOR], const struct qcow2_header *h)
@@ -104,8 +106,8 @@ void qcow2_header_mended(struct qcow2_header *h, const void *arg)
 }
 
 /*
- * Autoclear bits say of some extension that it agrees with the contents.  We keep dirty bitmaps up to date; all other
- * bits go before the first change.
+ * Autoclear bits say of some extension that it agrees with the contents.  We keep dirty bitmaps and raw data files up
+ * to date; all other bits go before the first change.
  */
 int qcow2_begin_write_slow(struct qcow2 *q)
 {
@@ -120,7 +122,7 @@ int qcow2_begin_write_slow(struct qcow2 *q)
 	if (r == 0)
 		r = qcow2_bitmaps_begin_locked(q, &bitmaps);
 	h = q->h;
-	h.autoclear = bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0;
+	h.autoclear = qcow2_autoclear(q, bitmaps);
 	if (r == 0 && q->h.autoclear != h.autoclear)
 		r = switch_locked(q, &h);
 	if (r == 0)
@@ -195,6 +197,8 @@ static int read_strings(struct qcow2 *q, const uint8_t *buf, size_t len, struct 
 			read_crypt(q, &e);
 		if (e.type == QCOW2_EXT_BITMAPS)
 			qcow2_bitmaps_found(q, &e);
+		if (e.type == QCOW2_EXT_DATA_FILE && qcow2_data_found(q, &e) < 0)
+			return -ENOMEM;
 		if (e.type == QCOW2_EXT_BACKING_FORMAT && q->h.backing_len > 0 && !q->im->backing_format) {
 			q->im->backing_format = strndup((const char *)e.data, e.len);
 			if (!q->im->backing_format)
@@ -216,12 +220,12 @@ static int check_supported(struct qcow2 *q, const struct qcow2_ext *names, struc
 	bool corrupt = q->h.incompatible & QCOW2_INCOMPAT_CORRUPT, check = q->im->flags & TD_OPEN_CHECK;
 	int r;
 
-	/* Its tables can be checked without its data. */
-	q->sealed = check && (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE);
-	r = qcow2_header_supported(&q->h, SUPPORTED | (check ? QCOW2_INCOMPAT_DATA_FILE : 0), names->data,
-				   names->len, ret_err);
+	r = qcow2_header_supported(&q->h, SUPPORTED, names->data, names->len, ret_err);
 	if (r < 0)
 		return r;
+	/* Each cluster has one place there: a snapshot would be written over. */
+	if (q->g.data_file && q->h.nr_snapshots > 0 && !check)
+		return td_err_set(ret_err, -EUCLEAN, "an image with an external data file has no snapshots");
 	if (corrupt && !q->im->read_only && !check)
 		return td_err_set(ret_err, -EUCLEAN,
 				  "the image is marked corrupt: open it read-only to save what is there, "

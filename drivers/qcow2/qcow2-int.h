@@ -211,6 +211,10 @@ struct qcow2 {
 	bool past;   /* the disk as a snapshot has it: read-only */
 	bool sealed; /* for check: its data is in another file, and cannot be read */
 
+	struct td_image *data; /* where guest clusters are: child, or (g.data_file) a part */
+	char *data_name;       /* of that file, as the image has it */
+	bool data_raw;         /* and it is the disk, byte for byte */
+
 	struct td_crypt *crypt; /* NULL: not encrypted, or opened without a key, so that data is -ENOKEY */
 	bool has_luks;
 	struct luks_header luks;
@@ -293,7 +297,13 @@ static inline void qcow2_put_entry(uint8_t *raw, uint64_t value)
 
 TD_CO TD_CHECK int qcow2_header_load(struct qcow2 *q, struct td_err *ret_err);
 
-/* Before the first write of any kind: clears the autoclear bits, marks dirty bitmaps.  May yield. */
+/* The autoclear bits of an image that we write. */
+static inline uint64_t qcow2_autoclear(const struct qcow2 *q, bool bitmaps)
+{
+	return (bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0) | (q->data_raw ? QCOW2_AUTOCLEAR_RAW_EXT : 0);
+}
+
+/* Before the first write of any kind: clears other autoclear bits, marks dirty bitmaps.  May yield. */
 TD_CO TD_CHECK int qcow2_begin_write_slow(struct qcow2 *q);
 
 /* ---- qcow2-bitmap.c, qcow2-bitmap-store.c, qcow2-bitmap-op.c: dirty bitmaps ---- */
@@ -517,7 +527,7 @@ static inline int qcow2_data_read(struct qcow2 *q, uint64_t guest_off, uint64_t 
 				  const struct td_iov *iov)
 {
 	return q->h.crypt ? qcow2_data_read_crypt(q, guest_off, host_off, iov)
-			  : td_image_preadv(q->child, host_off, iov, 0);
+			  : td_image_preadv(q->data, host_off, iov, 0);
 }
 
 /* Encrypted: sectors at its ends that it does not cover are the caller's alone. */
@@ -525,8 +535,25 @@ static inline int qcow2_data_write(struct qcow2 *q, uint64_t guest_off, uint64_t
 				   const struct td_iov *iov)
 {
 	return q->h.crypt ? qcow2_data_write_crypt(q, guest_off, host_off, iov)
-			  : td_image_pwritev(q->child, host_off, iov, 0);
+			  : td_image_pwritev(q->data, host_off, iov, 0);
 }
+
+/* ---- qcow2-data.c: external data files; of an image without one all these do nothing ---- */
+
+/* While the header is read: this extension has the file's name. */
+TD_CHECK int qcow2_data_found(struct qcow2 *q, const struct qcow2_ext *e);
+TD_CO TD_CHECK int qcow2_data_open(struct qcow2 *q, struct td_err *ret_err);
+TD_CO TD_CHECK int qcow2_data_close(struct qcow2 *q);
+
+/* These bytes, held exclusively, are going to read as zeros.  flags: of zero. */
+TD_CO TD_CHECK int qcow2_data_zero(struct qcow2 *q, uint64_t guest_off, uint64_t len, unsigned flags);
+
+/* No entry names these bytes any more, and nobody is at them. */
+TD_CO void qcow2_data_dropped(struct qcow2 *q, uint64_t guest_off, uint64_t len);
+
+/* The disk is going to be longer; it is shorter. */
+TD_CO TD_CHECK int qcow2_data_enlarge(struct qcow2 *q, uint64_t old, uint64_t size);
+TD_CO void qcow2_data_reduce(struct qcow2 *q, uint64_t size);
 
 /* ---- qcow2-read.c ---- */
 

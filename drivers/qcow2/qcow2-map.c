@@ -118,6 +118,8 @@ static int extent_of(const struct qcow2 *q, const struct qcow2_l1e *l1e, uint64_
 		return 0;
 	if (!qcow2_overlap_data_ok(q, e.host_off, e.kind == QCOW2_PACKED ? e.packed_len : q->g.cluster_size))
 		return -EUCLEAN;
+	if (q->g.data_file && e.host_off != guest_off - in)
+		return -EUCLEAN;
 	if (e.kind != QCOW2_PACKED)
 		ret->host_off += in;
 	return 0;
@@ -230,7 +232,8 @@ int qcow2_l2_present(struct qcow2 *q, uint64_t guest_off, bool *ret)
 
 /*
  * Copy a shared L2 table.  Whatever its entries say of being ours alone was about the table we copy from: in the copy
- * nothing is ours until it is written anew.
+ * nothing is ours until it is written anew.  In a data file everything is ours, and at its beginning nothing else says
+ * that something is there.
  */
 static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 {
@@ -245,7 +248,7 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 		for (size_t i = 0; i < len; i += 8) {
 			uint64_t raw = td_get_be64(buf + i);
 
-			if (!(raw & QCOW2_L2_COMPRESSED))
+			if (!(raw & QCOW2_L2_COMPRESSED) && !q->g.data_file)
 				td_put_be64(buf + i, raw & ~QCOW2_COPIED);
 		}
 		r = td_image_pwrite(q->child, to + at, buf, len, 0);

@@ -3,7 +3,7 @@
  * How large will the file of a new image be?  So that a device can be made large enough before.
  *
  * All of the metadata is counted as if every cluster were written, and of the data whole clusters that the source
- * holds: QEMU's figures, and never too small.
+ * holds: QEMU's figures, and never too small.  With an external data file: of both files, as QEMU does.
  */
 #include "qcow2-int.h"
 
@@ -16,6 +16,8 @@ int qcow2_measure(struct td_measure *m, struct td_err *ret_err)
 	uint64_t data = 0;
 	int r = qcow2_wished(&c, &h, &wish, ret_err);
 
+	if (r == 0)
+		h.incompatible &= ~QCOW2_INCOMPAT_DATA_FILE;
 	if (r == 0)
 		r = qcow2_layout_full(&h, &at, ret_err);
 	if (r < 0)

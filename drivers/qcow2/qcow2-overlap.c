@@ -142,6 +142,8 @@ bool qcow2_overlap_data_ok(const struct qcow2 *q, uint64_t host_off, uint64_t le
 	uint64_t first = host_off >> q->g.cluster_bits;
 	uint64_t last = (host_off + len - 1) >> q->g.cluster_bits;
 
+	if (q->g.data_file)
+		return true; /* no metadata is there */
 	if (host_off >= q->child->size)
 		return false;
 	for (uint64_t c = first; c <= last; c++)

@@ -49,7 +49,7 @@ static int make_room(const struct td_create *c, const struct qcow2_layout *at, e
 {
 	int r = 0;
 
-	if (at->data_len == 0)
+	if (at->data_len == 0 || at->data_off == 0) /* in a data file, which has it */
 		return 0;
 	if (how == QCOW2_PREALLOC_METADATA)
 		return make_hole(c, at);

@@ -31,11 +31,12 @@ static int read_below(struct qcow2 *q, uint64_t guest_off, const struct td_iov *
 
 /*
  * The file may end inside its last cluster, and what is missing there are zeros.  A cluster that lies wholly behind the
- * end was cut off: its bytes are lost, and zeros would be a lie.  This read alone fails, no table is in doubt.
+ * end was cut off: its bytes are lost, and zeros would be a lie.  This read alone fails, no table is in doubt.  A data
+ * file is like a raw disk: QEMU takes what it does not have for zeros too.
  */
 static int read_data(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, const struct td_iov *iov)
 {
-	if (qcow2_cluster_start(q, host_off + iov->len - 1) >= q->child->size)
+	if (qcow2_cluster_start(q, host_off + iov->len - 1) >= q->data->size && !q->g.data_file)
 		return -EUCLEAN;
 	return qcow2_data_read(q, guest_off, host_off, iov);
 }
@@ -163,6 +164,7 @@ int qcow2_extent_at(struct td_image *im, uint64_t guest_off, uint64_t len, struc
 		.packed = e.kind == QCOW2_PACKED,
 		.has_host = (e.kind == QCOW2_DATA && q->h.crypt == 0) || e.kind == QCOW2_ZERO_ALLOC,
 		.host_off = e.host_off,
+		.path = q->g.data_file ? q->data->path : NULL,
 		.len = e.len,
 	};
 	if (e.kind == QCOW2_HOLE)

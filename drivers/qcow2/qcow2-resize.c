@@ -117,8 +117,10 @@ static void name_size(struct qcow2_header *h, const void *arg)
 
 static int set_size(struct qcow2 *q, uint64_t old, uint64_t size)
 {
-	int r = clear_new_part(q, old);
+	int r = qcow2_data_enlarge(q, old, size);
 
+	if (r == 0)
+		r = clear_new_part(q, old);
 	if (r == 0)
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
 	if (r == 0)
@@ -222,6 +224,7 @@ static int cut_file(struct qcow2 *q)
 /* The disk is smaller already; if this fails the file is only longer than it need be. */
 static void give_back(struct qcow2 *q)
 {
+	qcow2_data_reduce(q, q->im->size);
 	td_ignore(qcow2_reclaim(q));
 	td_mutex_lock(&q->alloc_lock);
 	if (!q->fixed_size && !q->im->frozen)

@@ -602,6 +602,9 @@ int qcow2_snapshot(struct td_image *im, enum td_snap_op what, const char *name,
 
 	if (im->flags & TD_OPEN_CHECK)
 		return td_err_set(ret_err, -EINVAL, "%s: it is open to be checked", im->name);
+	if (op.q->g.data_file)
+		return td_err_set(ret_err, -ENOTSUP,
+				  "%s: its data is in another file: then there are no snapshots", im->name);
 	td_co_guard(&op.q->shape_lock);
 	r = run(&op, what, progress);
 	op_done(&op);

@@ -138,7 +138,7 @@ static int walk_entries(struct qcow2_walker *w, const uint8_t *table, struct run
 			continue;
 		if (qcow2_l2e_decode(&q->g, q->h.version, raw, &e) < 0)
 			return -EUCLEAN;
-		if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
+		if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO || q->g.data_file)
 			continue;
 		if (e.kind == QCOW2_PACKED)
 			len = e.packed_len;

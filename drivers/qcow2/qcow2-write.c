@@ -111,6 +111,8 @@ static int write_around(const struct part *p)
 	int r;
 
 	head.len = p->guest_off - head.guest_off;
+	if (q->g.data_file) /* it is as long as the disk */
+		tail.len = TD_MIN(tail.len, end < q->im->size ? q->im->size - end : 0);
 	r = edge_load(q, &head);
 	if (r == 0)
 		r = edge_load(q, &tail);
@@ -141,7 +143,7 @@ static int write_part(void *arg)
 	if (r == 0)
 		r = qcow2_l2_link(q, p->guest_off - in, td_div_up(in + p->iov.len, q->g.cluster_size),
 				  QCOW2_DATA, p->host_off - in);
-	if (r < 0 && p->how == FRESH)
+	if (r < 0 && p->how == FRESH && !q->g.data_file)
 		qcow2_alloc_undo(q, &p->run);
 	return r;
 }
@@ -226,6 +228,15 @@ static int length_of_new(struct qcow2 *q, uint64_t guest_off, uint64_t len, uint
 	return 0;
 }
 
+/* In a data file the place is given, and who knows what is there. */
+static int place_new(struct qcow2 *q, uint64_t guest_off, uint64_t nr, struct qcow2_run *ret)
+{
+	if (!q->g.data_file)
+		return qcow2_alloc(q, nr, ret);
+	*ret = (struct qcow2_run){ .host_off = qcow2_cluster_start(q, guest_off), .nr = nr };
+	return 0;
+}
+
 static int plan_new(struct qcow2 *q, uint64_t guest_off, uint64_t len, const struct qcow2_extent *e,
 		    struct part *ret, uint64_t *ret_len)
 {
@@ -233,7 +244,7 @@ static int plan_new(struct qcow2 *q, uint64_t guest_off, uint64_t len, const str
 	int r = length_of_new(q, guest_off, len, TD_MIN(e->len, len), &n);
 
 	if (r == 0)
-		r = qcow2_alloc(q, td_div_up(in + n, q->g.cluster_size), &ret->run);
+		r = place_new(q, guest_off, td_div_up(in + n, q->g.cluster_size), &ret->run);
 	if (r < 0)
 		return r;
 	ret->how = FRESH;

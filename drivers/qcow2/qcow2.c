@@ -102,17 +102,20 @@ static void set_limits(struct qcow2 *q)
 	struct td_image *im = q->im;
 
 	im->size = q->h.size;
-	im->limits = q->child->limits;
+	im->limits = q->data->limits;
+	im->limits.block_size = TD_MAX(im->limits.block_size, q->child->limits.block_size);
+	im->limits.mem_align = TD_MAX(im->limits.mem_align, q->child->limits.mem_align);
 	im->limits.max_transfer = 0;
 	im->limits.cluster_size = (uint32_t)q->g.cluster_size;
 	im->limits.trim_granularity = (uint32_t)q->g.cluster_size;
-	im->limits.zero_efficient = q->h.version >= 3 || q->h.backing_len == 0;
+	im->limits.zero_efficient = (q->h.version >= 3 || q->h.backing_len == 0) &&
+				    (!q->data_raw || q->data->limits.zero_efficient);
 }
 
 static void state_init(struct qcow2 *q, struct td_image *im)
 {
 	q->im = im;
-	q->child = im->child;
+	q->child = q->data = im->child;
 	td_ranges_init(&q->ranges);
 	qcow2_frees_init(&q->pending);
 	qcow2_frees_init(&q->ready);
@@ -162,6 +165,8 @@ static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_
 		return td_err_set(ret_err, r, "no memory");
 	r = qcow2_header_load(q, ret_err);
 	if (r == 0)
+		r = qcow2_data_open(q, ret_err);
+	if (r == 0)
 		r = qcow2_crypt_open(q, opts, ret_err);
 	if (r == 0)
 		r = caches_init(q, opts, ret_err);
@@ -198,7 +203,8 @@ static int qcow2_open(struct td_image *im, struct td_opts *opts, struct td_err *
 	if (r < 0) {
 		qcow2_keeper_end(q);
 		state_done(q);
-		td_keep_free(q->keep, true); /* nothing was answered yet */
+		td_ignore(qcow2_data_close(q)); /* the first error is the one to tell */
+		td_keep_free(q->keep, true);    /* nothing was answered yet */
 		free(im->backing_path);
 		free(im->backing_format);
 		im->backing_path = im->backing_format = NULL;
@@ -259,7 +265,7 @@ static int close_written(struct qcow2 *q)
 static int qcow2_close(struct td_image *im)
 {
 	struct qcow2 *q = im->state;
-	int r = 0;
+	int r = 0, r2;
 
 	qcow2_packed_quiet(q);
 	qcow2_keeper_wait(q);
@@ -267,6 +273,8 @@ static int qcow2_close(struct td_image *im)
 		r = close_written(q);
 	qcow2_keeper_end(q);
 	state_done(q);
+	r2 = qcow2_data_close(q);
+	r = r < 0 ? r : r2;
 	/* What could not be written now may be written by who opens it next. */
 	td_keep_free(q->keep, r == 0);
 	return r;
@@ -278,7 +286,7 @@ static int qcow2_write(struct td_image *im, uint64_t guest_off, const struct td_
 
 	if (!(flags & TD_COMPRESS))
 		return qcow2_pwritev(im, guest_off, iov, flags);
-	return q->h.crypt ? -ENOTSUP : qcow2_pack_pwritev(im, guest_off, iov, flags);
+	return q->h.crypt || q->g.data_file ? -ENOTSUP : qcow2_pack_pwritev(im, guest_off, iov, flags);
 }
 
 static int qcow2_flush(struct td_image *im)
@@ -318,6 +326,10 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 	snprintf(snaps, sizeof(snaps), "%" PRIu32, h->nr_snapshots);
 	for (unsigned i = 0; r == 0 && i < nr; i++)
 		r = td_opts_add(ret, facts[i].name, facts[i].value, NULL);
+	if (r == 0 && q->data_name)
+		r = td_opts_add(ret, "data-file", q->data_name, NULL);
+	if (r == 0 && q->g.data_file)
+		r = td_opts_add(ret, "data-file-raw", q->data_raw ? "true" : "false", NULL);
 	return r < 0 ? r : qcow2_crypt_facts(q, ret);
 }
 

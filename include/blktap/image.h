@@ -95,7 +95,9 @@ struct td_extent {
 	bool packed;       /* DATA: it is kept compressed */
 	bool has_host;     /* host_off is known, and what is there are the bytes as they are */
 	uint64_t host_off; /* where in the file of the layer that holds it */
-	uint64_t len;      /* bytes from the asked offset on; 1..asked */
+	const char
+		*path; /* of that file, if it is another than the layer's own; as long as the image is open */
+	uint64_t len;  /* bytes from the asked offset on; 1..asked */
 
 	/* Added by chain.c; a driver leaves them alone. */
 	bool held;      /* a layer holds it; false: zeros because the chain has ended */

@@ -87,6 +87,9 @@ struct qcow2_geom {
 	uint32_t refcount_bits;    /* 1..64 */
 	uint64_t refblock_entries; /* refcounts in one refcount block */
 	uint64_t max_host; /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
+	uint64_t
+		max_data; /* those of guest clusters: the same, but for a data file, where nothing is counted */
+	bool data_file;   /* guest clusters are in another file, each at the guest's own offset */
 	uint32_t compressed_off_bits; /* of a compressed descriptor: bits of the host offset */
 };
 
@@ -183,8 +186,10 @@ struct qcow2_l2e {
 
 /*
  * version: 2 has no zero flag (-EUCLEAN if set, as in QEMU).  What a decoded entry points at is not in the
- * first cluster, ends at or below max_host, and is aligned to clusters unless PACKED.  An offset of 0 with
- * COPIED set is a HOLE: it means more only with an external data file.
+ * first cluster, ends at or below max_data, and is aligned to clusters unless PACKED.
+ *
+ * With an external data file: nothing is PACKED (-EUCLEAN), and an offset of 0 with COPIED set is DATA.  That an entry
+ * names the guest's own offset is the caller's to check.
  */
 TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
 			      struct qcow2_l2e *ret);
@@ -355,7 +360,7 @@ struct qcow2_layout {
 	uint64_t refblocks;          /* from refblock_off on; small clusters with a large L1 need several */
 	uint64_t crypt_off;          /* h->crypt_off, or where it would be */
 	uint64_t l2_off, l2_tables;  /* full: all L2 tables, one behind the other */
-	uint64_t data_off, data_len; /* full: all guest clusters, in order */
+	uint64_t data_off, data_len; /* full: all guest clusters, in order; in a data file from 0 on */
 	uint64_t end;                /* bytes of the file at first; every cluster below has refcount 1 */
 };
 

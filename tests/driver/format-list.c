@@ -32,6 +32,14 @@ const struct fmt fmt_qcow2 = {
 	.snapshots = true,
 	.no_leaks = true,
 };
+/* With its data in another file. */
+static const struct fmt qcow2_data = {
+	.name = "qcow2",
+	.fsck = fsck_qcow2,
+	.qemu_checks = true,
+	.resizes = true,
+	.no_leaks = true,
+};
 static const struct fmt qcow = { .name = "qcow", .compresses = true, .thin = THIN };
 
 /* A parent is a vmdk: its descriptor around the raw file. */
@@ -159,6 +167,26 @@ const struct variant variants[] = {
 	  .sectors = 512,
 	  .backing = true,
 	  .secret = true },
+	{ .format = &qcow2_data,
+	  .name = "data file",
+	  .create = "cluster_size=4K,data_file=disk-data",
+	  .open = "",
+	  .sectors = 512,
+	  .data = "disk-data" },
+	{ .format = &qcow2_data,
+	  .name = "data file tiny",
+	  .create = "cluster_size=512,data_file=disk-data,lazy_refcounts=on",
+	  .open = "l2-cache=4K,refcount-cache=4K",
+	  .sectors = 1024,
+	  .backing = true,
+	  .data = "disk-data" },
+	{ .format = &qcow2_data,
+	  .name = "data file raw",
+	  .create = "cluster_size=4K,data_file=disk-data,data_file_raw=on",
+	  .open = "",
+	  .sectors = 512,
+	  .data = "disk-data",
+	  .data_is_disk = true },
 	{ .format = &qcow, .name = "qcow", .create = "", .open = "", .sectors = 512 },
 	{ .format = &qcow,
 	  .name = "qcow tiny",

@@ -41,6 +41,8 @@ struct variant {
 	bool secret;       /* encrypted: opened by a pass phrase */
 	unsigned file_kib; /* made longer before it is used: near the end of the refcount table */
 	const char *part;  /* the file that is written, if it is another one that the image names */
+	const char *data;  /* the file with the guest's data, where the map is not in it */
+	bool data_is_disk; /* whoever reads that alone sees the disk */
 };
 
 extern const struct fmt fmt_qcow2;
@@ -73,7 +75,7 @@ void run_teardown(struct run *run);
 
 /*
  * fn on an image of each kind, so many times; seeds from test_seed() on, one an image.  $TEST_FORMAT: of this format
- * alone.
+ * alone; $TEST_KIND: of kinds alone whose name holds this.
  */
 void run_rounds(unsigned rounds, void (*fn)(struct run *run));
 

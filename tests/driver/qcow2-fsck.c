@@ -72,7 +72,17 @@ static void check_copied(struct image *im, const char *what, uint64_t host_off, 
 		corrupt(im, what, host_off);
 }
 
-static void walk_l2(struct image *im, uint64_t table, bool active)
+/* In a data file each cluster has one place, and nobody else can have it. */
+static void check_place(struct image *im, const struct qcow2_l2e *e, uint64_t guest_off)
+{
+	if (e->host_off != guest_off)
+		corrupt(im, "another place in the data file than the guest's own", e->host_off);
+	if (!e->copied)
+		corrupt(im, "COPIED flag of data in the data file", e->host_off);
+}
+
+/* It maps the disk from guest_off on. */
+static void walk_l2(struct image *im, uint64_t table, uint64_t guest_off, bool active)
 {
 	for (uint64_t i = 0; i < im->g.cluster_size / 8; i++) {
 		struct qcow2_l2e e;
@@ -84,7 +94,9 @@ static void walk_l2(struct image *im, uint64_t table, bool active)
 		}
 		if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
 			continue;
-		if (e.host_off >= im->size) {
+		if (im->g.data_file) {
+			check_place(im, &e, guest_off + (i << im->g.cluster_bits));
+		} else if (e.host_off >= im->size) {
 			corrupt(im, "data behind the end of the file", e.host_off);
 		} else if (e.kind == QCOW2_PACKED) {
 			add_ref(im, "packed", e.host_off, TD_MIN(e.packed_len, im->size - e.host_off), false);
@@ -114,7 +126,7 @@ static void walk_l1(struct image *im, uint64_t l1_off, uint64_t l1_size, bool ac
 			ref(im, "L2 table", e.host_off, im->g.cluster_size);
 			if (active)
 				check_copied(im, "COPIED flag of an L2 table", e.host_off, e.copied);
-			walk_l2(im, e.host_off, active);
+			walk_l2(im, e.host_off, i << (im->g.cluster_bits + im->g.l2_bits), active);
 		}
 	}
 }

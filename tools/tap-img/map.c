@@ -54,8 +54,12 @@ static void print_json_entry(const struct entry *n, bool last)
 	printf("}%s\n", last ? "]" : ",");
 }
 
-static const char *file_at(struct td_image *im, unsigned depth)
+static const char *file_at(struct td_image *im, const struct td_extent *e)
 {
+	unsigned depth = e->depth;
+
+	if (e->path)
+		return e->path;
 	im = td_image_layer(im);
 	while (depth-- > 0 && im->backing)
 		im = td_image_layer(im->backing);
@@ -74,7 +78,7 @@ static void print_line(struct td_image *im, const struct entry *n)
 		printf("%#-16" PRIx64, n->e.host_off);
 	else
 		printf("%-16s", "unknown");
-	print_safe(file_at(im, n->e.depth));
+	print_safe(file_at(im, &n->e));
 	putchar('\n');
 }
 
@@ -93,7 +97,7 @@ static void print_entry(const struct map_job *job, struct td_image *im, const st
 static bool continues(const struct entry *a, const struct td_extent *e)
 {
 	if (a->e.kind != e->kind || a->e.held != e->held || a->e.depth != e->depth ||
-	    a->e.packed != e->packed || a->e.has_host != e->has_host)
+	    a->e.packed != e->packed || a->e.has_host != e->has_host || a->e.path != e->path)
 		return false;
 	return !e->has_host || a->e.host_off + a->e.len == e->host_off;
 }
