@@ -27,6 +27,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-crypt.c \
 	drivers/qcow2/qcow2-crypt.h \
 	drivers/qcow2/qcow2-data.c \
+	drivers/qcow2/qcow2-data.h \
 	drivers/qcow2/qcow2-discard.c \
 	drivers/qcow2/qcow2-empty.c \
 	drivers/qcow2/qcow2-extensions.c \

@@ -11,7 +11,7 @@
  * what is trimmed becomes zeros or stays.  The bit that says so is an autoclear bit: who writes and does not know it
  * takes it away.
  */
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 /* ---- open and close ---- */
 

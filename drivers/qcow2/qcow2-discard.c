@@ -6,7 +6,7 @@
  * Without a backing image a cluster that is not there reads as zeros: dropping it is enough.  With one an entry must
  * say ZERO, which version 2 cannot: there zeros are written (zero) or the bytes kept (trim).
  */
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 #define SPANS_AT_ONCE 64u
 

@@ -7,7 +7,7 @@
  * a table names is gathered first and becomes pending in the same instant as its L1 entry goes: a commit between the
  * two would give back what the disk still names.
  */
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 static int gather_slice(struct qcow2 *q, uint64_t host_off, struct qcow2_frees *f)
 {

@@ -8,7 +8,7 @@
  * anything else may be (qcow2_header_settle): until that succeeds, tables that only one of the two headers names must
  * not change.
  */
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 #define HEADER_LEN_AT 100
 #define SUPPORTED                                                                                            \

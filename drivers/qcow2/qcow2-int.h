@@ -538,23 +538,6 @@ static inline int qcow2_data_write(struct qcow2 *q, uint64_t guest_off, uint64_t
 			  : td_image_pwritev(q->data, host_off, iov, 0);
 }
 
-/* ---- qcow2-data.c: external data files; of an image without one all these do nothing ---- */
-
-/* While the header is read: this extension has the file's name. */
-TD_CHECK int qcow2_data_found(struct qcow2 *q, const struct qcow2_ext *e);
-TD_CO TD_CHECK int qcow2_data_open(struct qcow2 *q, struct td_err *ret_err);
-TD_CO TD_CHECK int qcow2_data_close(struct qcow2 *q);
-
-/* These bytes, held exclusively, are going to read as zeros.  flags: of zero. */
-TD_CO TD_CHECK int qcow2_data_zero(struct qcow2 *q, uint64_t guest_off, uint64_t len, unsigned flags);
-
-/* No entry names these bytes any more, and nobody is at them. */
-TD_CO void qcow2_data_dropped(struct qcow2 *q, uint64_t guest_off, uint64_t len);
-
-/* The disk is going to be longer; it is shorter. */
-TD_CO TD_CHECK int qcow2_data_enlarge(struct qcow2 *q, uint64_t old, uint64_t size);
-TD_CO void qcow2_data_reduce(struct qcow2 *q, uint64_t size);
-
 /* ---- qcow2-read.c ---- */
 
 TD_CO TD_CHECK int qcow2_preadv(struct td_image *im, uint64_t guest_off, const struct td_iov *iov,

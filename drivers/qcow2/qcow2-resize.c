@@ -10,7 +10,7 @@
  * larger again, of whatever program, finds zeros.  A crash before that leaves the old size, with holes at its end.
  * What was dropped is given back, and the file cut behind what still counts.  L1 stays as long as it is.
  */
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 static uint64_t l1_entries_for(const struct qcow2 *q, uint64_t size)
 {

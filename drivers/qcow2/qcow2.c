@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "qcow2-int.h"
+#include "qcow2-data.h"
 
 static int qcow2_probe(const void *head, size_t len)
 {

@@ -29,6 +29,7 @@ E2E += tests/e2e/tools-dm.sh
 EXTRA_DIST += tests/e2e/tools-dm.py
 E2E += tests/e2e/tools-docs.sh
 E2E += tests/e2e/interop-crypt.sh
+E2E += tests/e2e/interop-data-file.sh
 E2E += tests/e2e/interop-qcow2.sh
 E2E += tests/e2e/interop-qcow.sh
 E2E += tests/e2e/interop-vdi.sh
