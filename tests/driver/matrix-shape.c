@@ -41,6 +41,32 @@ int shape_sh(const char *dir, const char *fmt, ...)
 	return -EIO;
 }
 
+static bool is_encrypted(const struct shape *s, const struct layer *l)
+{
+	return s->crypt && l == &s->layer[s->nr - 1];
+}
+
+const char *shape_image_opts(const struct shape *s)
+{
+	static char text[256];
+	const char *name = s->layer[s->nr - 1].name;
+
+	if (s->crypt)
+		(void)snprintf(text, sizeof(text),
+			       "--object secret,id=k,file=key --image-opts driver=qcow2,encrypt.format=%s,"
+			       "encrypt.key-secret=k,file.filename=%s",
+			       s->crypt, name);
+	else
+		(void)snprintf(text, sizeof(text), "--image-opts %s,file.filename=%s",
+			       s->format ? s->qemu_opts : "driver=qcow2", name);
+	return text;
+}
+
+const char *shape_operand(const struct shape *s, const struct layer *l)
+{
+	return is_encrypted(s, l) ? shape_image_opts(s) : l->name;
+}
+
 /* ---- choosing ---- */
 
 /* Small enough for 200 runs, large enough for several L2 tables where clusters are small. */
@@ -112,8 +138,9 @@ static void choose_spec(struct shape *s)
 
 static void describe(struct shape *s)
 {
-	size_t n = (size_t)snprintf(s->text, sizeof(s->text), "%s on %s%s%s:", s->spec, s->engine,
-				    s->ours ? ", made by us" : "", s->snapshot ? ", snapshot" : "");
+	size_t n = (size_t)snprintf(s->text, sizeof(s->text), "%s on %s%s%s%s%s:", s->spec, s->engine,
+				    s->ours ? ", made by us" : "", s->snapshot ? ", snapshot" : "",
+				    s->crypt ? ", " : "", s->crypt ? s->crypt : "");
 
 	for (unsigned i = s->nr; i-- > 0 && n < sizeof(s->text);) {
 		const struct layer *l = &s->layer[i];
@@ -128,6 +155,15 @@ static void describe(struct shape *s)
 					      l->zstd ? "/zstd" : "", l->prealloc ? "/" : "",
 					      l->prealloc ? l->prealloc : "", (unsigned long long)l->size);
 	}
+}
+
+/* A random number more or less would make other disks of all seeds: the last to be chosen. */
+static void choose_crypt(struct shape *s)
+{
+	if (!s->ours || !shape_chance(s, 30))
+		return;
+	s->crypt = shape_chance(s, 50) ? "luks" : "aes";
+	s->packs = false; /* the two exclude each other */
 }
 
 void shape_choose(struct shape *s, uint64_t seed)
@@ -145,6 +181,7 @@ void shape_choose(struct shape *s, uint64_t seed)
 	s->snapshot = shape_top(s)->refcount_order > 0 && shape_chance(s, 25);
 	if (s->nr == 1 && shape_chance(s, 15))
 		shape_top(s)->prealloc = preallocs[shape_below(s, TD_NELEMS(preallocs))];
+	choose_crypt(s);
 	describe(s);
 }
 
@@ -163,9 +200,29 @@ static const char *layer_format(const struct layer *l)
 	return l->raw ? "raw" : "qcow2";
 }
 
+/* The pass phrase, in a file; the specification names it. */
+static int make_key(struct shape *s, struct testenv *t)
+{
+	size_t n = strlen(s->spec);
+	bool has_opts = s->spec[n - 1] == ')';
+
+	n -= has_opts;
+	(void)snprintf(s->spec + n, sizeof(s->spec) - n, "%ckey-file=%s)", has_opts ? ',' : '(',
+		       testenv_path(t, "key"));
+	return shape_sh(t->dir, "printf 'a pass phrase' >key; chmod 600 key");
+}
+
+/* A small header, which is read fast. */
+static void crypt_options(const struct shape *s, struct testenv *t, char *out, size_t len)
+{
+	(void)snprintf(out, len, ",encrypt.format=%s,encrypt.key-file=%s%s", s->crypt, testenv_path(t, "key"),
+		       strcmp(s->crypt, "luks") == 0 ? ",encrypt.iter-time=1,encrypt.cipher-alg=aes-128"
+						     : "");
+}
+
 static int create_ours(struct shape *s, struct testenv *t)
 {
-	char opts[512];
+	char opts[768];
 	struct layer *l = shape_top(s);
 	size_t n;
 	int r;
@@ -175,6 +232,9 @@ static int create_ours(struct shape *s, struct testenv *t)
 	if (s->nr > 1)
 		(void)snprintf(opts + n, sizeof(opts) - n, ",backing_file=%s,backing_fmt=%s",
 			       s->layer[s->nr - 2].name, layer_format(&s->layer[s->nr - 2]));
+	n = strlen(opts);
+	if (s->crypt)
+		crypt_options(s, t, opts + n, sizeof(opts) - n);
 	r = test_create(t, l->size, opts, false, "qcow2:%s", testenv_path(t, l->name));
 	if (r < 0)
 		printf("create %s: %s: %s\n", opts, strerror(-r), t->err.msg);
@@ -208,7 +268,7 @@ static size_t packed_writes(struct shape *s, const struct layer *l, char *out, s
 	size_t n = 0;
 
 	out[0] = '\0';
-	if (l->raw || l->prealloc || !shape_chance(s, 50))
+	if (l->raw || l->prealloc || is_encrypted(s, l) || !shape_chance(s, 50))
 		return 0;
 	/* Eight to a host cluster, and the snapshot counts each again: too many for narrow refcounts. */
 	if (s->snapshot && l->refcount_order < 3)
@@ -260,18 +320,19 @@ static int write_layer(struct shape *s, struct testenv *t, const struct layer *l
 		n += one_write(s, l, line + n, sizeof(line) - n);
 	if (n == 0)
 		return 0;
-	return shape_sh(t->dir, "qemu-io -d unmap -f %s%s %s", layer_format(l), line, l->name);
+	return shape_sh(t->dir, "qemu-io -d unmap %s%s%s %s", is_encrypted(s, l) ? "" : "-f ",
+			is_encrypted(s, l) ? "" : layer_format(l), line, shape_operand(s, l));
 }
 
 /* Free clusters in the middle of the file. */
 static int leave_free_clusters(struct shape *s, struct testenv *t)
 {
 	struct layer *l = shape_top(s);
-	int r = shape_sh(t->dir, "qemu-img snapshot -c gone %s", l->name);
+	int r = shape_sh(t->dir, "qemu-img snapshot -c gone %s", shape_operand(s, l));
 
 	if (r == 0)
 		r = write_layer(s, t, l, 8, false);
-	return r == 0 ? shape_sh(t->dir, "qemu-img snapshot -d gone %s", l->name) : r;
+	return r == 0 ? shape_sh(t->dir, "qemu-img snapshot -d gone %s", shape_operand(s, l)) : r;
 }
 
 static int make_snapshot(struct shape *s, struct testenv *t)
@@ -279,11 +340,10 @@ static int make_snapshot(struct shape *s, struct testenv *t)
 	struct layer *l = shape_top(s);
 	int r;
 
-	r = shape_sh(t->dir, "qemu-img snapshot -c before %s", l->name);
+	r = shape_sh(t->dir, "qemu-img snapshot -c before %s", shape_operand(s, l));
 	if (r == 0)
-		r = shape_sh(t->dir,
-			     "qemu-img convert -f qcow2 -l snapshot.name=before -O raw %s snapshot.raw",
-			     l->name);
+		r = shape_sh(t->dir, "qemu-img convert -l snapshot.name=before -O raw %s snapshot.raw",
+			     shape_operand(s, l));
 	return r == 0 ? write_layer(s, t, l, 3, false) : r;
 }
 
@@ -310,6 +370,8 @@ int shape_make(struct shape *s, struct testenv *t)
 	/* Shrinks to about half: compressed clusters that cross into the next host cluster, and leave bytes behind. */
 	if (r == 0)
 		r = make_pattern(t, "shrinks", s->seed, 0x0f0f0f0f0f0f0f0full);
+	if (r == 0 && s->crypt)
+		r = make_key(s, t);
 	for (unsigned i = 0; r == 0 && i < s->nr; i++) {
 		r = create_layer(s, t, i);
 		if (r == 0)

@@ -29,10 +29,11 @@ struct shape {
 	bool qemu_reads;       /* format: and it can */
 	unsigned nr;           /* layers; the last one is the disk, the others its backing chain */
 	struct layer layer[SHAPE_LAYERS];
-	bool ours;                 /* our create makes the top */
-	bool snapshot;             /* the top has one, "before" */
+	bool ours;         /* our create makes the top */
+	bool snapshot;     /* the top has one, "before" */
+	const char *crypt; /* the top is encrypted: "luks", "aes"; by the pass phrase in the file key */
 	const char *engine, *base; /* for testenv_open */
-	char spec[160];            /* how we open it */
+	char spec[200];            /* how we open it */
 	char text[512];            /* for humans */
 };
 
@@ -60,6 +61,10 @@ static inline struct layer *shape_top(struct shape *s)
 {
 	return &s->layer[s->nr - 1];
 }
+
+/* A layer as an operand of qemu-img and qemu-io, qcow2's by its name; the disk by --image-opts.  Till the next call. */
+const char *shape_operand(const struct shape *s, const struct layer *l);
+const char *shape_image_opts(const struct shape *s);
 
 /* Run a shell command in dir; its output is shown only if it fails.  0 or -EIO. */
 TD_CHECK int shape_sh(const char *dir, const char *fmt, ...) TD_PRINTF(2, 3);

@@ -412,7 +412,7 @@ static int qemu_check(struct run *m)
 {
 	if (m->s.format)
 		return shape_check_other(&m->s, &m->t) < 0 ? wrong(m, "our check does not like it") : 0;
-	if (shape_sh(m->t.dir, "qemu-img check -f qcow2 %s", shape_top(&m->s)->name) < 0)
+	if (shape_sh(m->t.dir, "qemu-img check %s", shape_operand(&m->s, shape_top(&m->s))) < 0)
 		return wrong(m, "qemu-img check does not like it");
 	return 0;
 }
@@ -516,7 +516,9 @@ static int load_model(struct run *m)
 	m->log = calloc(LOG_LINES, sizeof(m->log[0]));
 	if (!m->model || !m->got || !m->log)
 		return -ENOMEM;
-	r = m->s.format ? 0 : shape_sh(m->t.dir, "qemu-img convert -f qcow2 -O raw %s model.raw", top->name);
+	r = m->s.format
+		    ? 0
+		    : shape_sh(m->t.dir, "qemu-img convert -O raw %s model.raw", shape_operand(&m->s, top));
 	if (r < 0)
 		return r;
 	f = fopen(testenv_path(&m->t, "model.raw"), "r");
@@ -551,24 +553,19 @@ static int check_snapshot(struct run *m)
 	if (!m->s.snapshot)
 		return 0;
 	if (shape_sh(m->t.dir,
-		     "qemu-img convert -f qcow2 -l snapshot.name=before -O raw %s now.raw && cmp "
-		     "snapshot.raw now.raw",
-		     shape_top(&m->s)->name) < 0)
+		     "qemu-img convert -l snapshot.name=before -O raw %s now.raw && cmp snapshot.raw now.raw",
+		     shape_operand(&m->s, shape_top(&m->s))) < 0)
 		return wrong(m, "the snapshot is not what it was");
 	return 0;
 }
 
 static int compare_by_qemu(struct run *m)
 {
-	char image[200];
-	int r;
-
-	(void)snprintf(image, sizeof(image), "%s,file.filename=%s",
-		       m->s.format ? m->s.qemu_opts : "driver=qcow2", shape_top(&m->s)->name);
-	r = shape_sh(m->t.dir,
-		     "qemu-img compare -s --image-opts %s driver=raw,file.filename=model.raw || "
-		     "qemu-img compare --image-opts %s driver=raw,file.filename=model.raw",
-		     image, image);
+	const char *image = shape_image_opts(&m->s);
+	int r = shape_sh(m->t.dir,
+			 "qemu-img compare -s %s driver=raw,file.filename=model.raw || "
+			 "qemu-img compare %s driver=raw,file.filename=model.raw",
+			 image, image);
 	return r < 0 ? wrong(m, "qemu-img compare finds a difference") : 0;
 }
 
