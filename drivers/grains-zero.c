@@ -86,8 +86,19 @@ static int zero_else(struct td_grains *g, uint64_t off, uint64_t len, unsigned f
 	return r;
 }
 
-/* From off on, inside one unit; *ret_len: so much was done. */
-static int zero_some(struct td_grains *g, uint64_t off, uint64_t len, unsigned flags, uint64_t *ret_len)
+/* What is at off and does not read as zeros: would some have to be written? */
+static bool is_slow(const struct td_grains *g, uint64_t off, const struct grains_extent *e)
+{
+	uint64_t start, whole;
+
+	if (e->kind == TD_GRAIN_DATA)
+		return g->c.sealed;
+	return !g->c.has_zero || !whole_grains(g, off, e->len, &start, &whole);
+}
+
+/* From off on, inside one unit; *ret_len: so much was done.  look: nothing is, -ENOTSUP if it would not be fast. */
+static int zero_some(struct td_grains *g, uint64_t off, uint64_t len, unsigned flags, bool look,
+		     uint64_t *ret_len)
 {
 	struct grains_extent e;
 	bool zero = false;
@@ -99,24 +110,33 @@ static int zero_some(struct td_grains *g, uint64_t off, uint64_t len, unsigned f
 		r = look_below(g, off, &e, flags, &zero);
 	if (e.kind != TD_GRAIN_DATA && !zero)
 		e.len = TD_MIN(e.len, grains_to_unit_end(g, off));
-	if (r == 0 && e.kind == TD_GRAIN_DATA)
-		r = zero_data(g, off, &e, flags);
-	else if (r == 0 && e.kind != TD_GRAIN_ZERO && !zero)
-		r = zero_else(g, off, e.len, flags);
 	*ret_len = e.len;
-	return r;
+	if (r < 0 || zero || e.kind == TD_GRAIN_ZERO)
+		return r;
+	if (look)
+		return is_slow(g, off, &e) ? -ENOTSUP : 0;
+	return e.kind == TD_GRAIN_DATA ? zero_data(g, off, &e, flags) : zero_else(g, off, e.len, flags);
 }
 
-int td_grains_zero(struct td_grains *g, uint64_t off, uint64_t len, unsigned flags)
+static int zero_all(struct td_grains *g, uint64_t off, uint64_t len, unsigned flags, bool look)
 {
 	unsigned steps = 0;
 	int r = 0;
 
 	for (uint64_t done = 0, n = 0; r == 0 && done < len; done += n) {
-		r = zero_some(g, off + done, len - done, flags, &n);
+		r = zero_some(g, off + done, len - done, flags, look, &n);
 		if (++steps % 256 == 0)
 			td_co_pause(); /* holes take no I/O, and a disk can be millions of them */
 	}
+	return r;
+}
+
+int td_grains_zero(struct td_grains *g, uint64_t off, uint64_t len, unsigned flags)
+{
+	int r = flags & TD_FAST ? zero_all(g, off, len, flags, true) : 0;
+
+	if (r == 0)
+		r = zero_all(g, off, len, flags, false);
 	return r == 0 && (flags & TD_FUA) ? td_meta_commit(g->meta) : r;
 }
 

@@ -432,7 +432,11 @@ TD_CO TD_CHECK int td_image_pread(struct td_image *im, uint64_t off, void *buf, 
 TD_CO TD_CHECK int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t len,
 				   unsigned flags);
 
-/* Make it read as zeros.  Falls back to writing zeros unless TD_FAST. */
+/*
+ * Make it read as zeros.  Falls back to writing zeros unless TD_FAST: then -ENOTSUP, and nothing was changed as far as
+ * the format's own tables tell.  If it is the storage that gives up on the way, or the last of several extents, a part
+ * may read as zeros by then.
+ */
 TD_CO TD_CHECK int td_image_zero(struct td_image *im, uint64_t off, uint64_t len, unsigned flags);
 
 /* A hint: the contents are of no use.  What cannot be given back keeps its bytes or reads as zeros. */

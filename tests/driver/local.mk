@@ -169,6 +169,11 @@ tests_driver_test_format_kill_SOURCES = tests/driver/test-format-kill.c $(FORMAT
 tests_driver_test_format_kill_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_format_kill_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-format-zero
+tests_driver_test_format_zero_SOURCES = tests/driver/test-format-zero.c
+tests_driver_test_format_zero_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_format_zero_LDADD = $(DRIVER_TEST_LIBS)
+
 check_PROGRAMS += $(DRIVER_TESTS)
 TESTS += $(DRIVER_TESTS)
 endif
