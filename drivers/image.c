@@ -6,10 +6,7 @@
  */
 #include "drivers.h"
 
-/* Zeros to write from where a driver has no better way; pages of .bss, never written. */
-#define ZERO_BUF (64u << 10)
-#define ZERO_VEC 16u
-static char image_zeros[ZERO_BUF] __attribute__((aligned(4096)));
+#define ZERO_STEP (1u << 20) /* zeros written at a time */
 
 typedef int data_fn(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
 
@@ -145,21 +142,19 @@ int td_image_pwrite(struct td_image *im, uint64_t off, const void *buf, size_t l
 	return td_image_pwritev(im, off, &iov, flags);
 }
 
-/* The slow way: zeros from one buffer many times, FUA for the whole at the end. */
+/* The slow way; FUA for the whole at the end. */
 static int write_zeros(struct td_image *im, uint64_t off, uint64_t len, unsigned flags)
 {
-	struct iovec vec[ZERO_VEC];
-	int r = 0;
+	td_cleanup(free) struct iovec *vec = NULL;
+	struct td_iov zeros;
+	int r;
 
 	if (!im->drv->pwritev)
 		return -ENOTSUP;
-	for (unsigned i = 0; i < ZERO_VEC; i++)
-		vec[i] = (struct iovec){ image_zeros, ZERO_BUF };
-	for (uint64_t done = 0, n; r == 0 && done < len; done += n) {
-		struct td_iov iov = { .vec = vec, .nr = ZERO_VEC };
-
-		n = iov.len = TD_MIN(len - done, (uint64_t)ZERO_VEC * ZERO_BUF);
-		r = transfer(im, im->drv->pwritev, off + done, &iov, 0);
+	r = td_zero_iov(TD_MIN(len, (uint64_t)ZERO_STEP), &vec, &zeros);
+	for (uint64_t done = 0; r == 0 && done < len; done += zeros.len) {
+		zeros.len = TD_MIN(len - done, zeros.len);
+		r = transfer(im, im->drv->pwritev, off + done, &zeros, 0);
 	}
 	if (r == 0)
 		image_grow(im, off, len);
