@@ -8,6 +8,9 @@
  */
 #include "vmdk-sparse.h"
 
+/* All that entries can name, 2 TiB, in the smallest grains that the specification has: 4 KiB, 512 a table. */
+#define TABLES_MAX (1u << 20)
+
 static int read_directory(const struct vmdk_sparse *s, uint64_t at, uint32_t *entries, const char *what,
 			  struct td_err *ret_err)
 {
@@ -96,6 +99,11 @@ static int check_overhead(const struct vmdk_sparse *s, struct td_err *ret_err)
 	const struct vmdk_header *h = &s->h;
 	const uint64_t dir_len = vmdk_directory_len(h);
 
+	if (h->overhead > VMDK_MAX_SECTORS)
+		return bad("its header says that grains begin where none can", ret_err);
+	/* A file with a hole may be as long as it likes. */
+	if (s->nr_tables > TABLES_MAX)
+		return bad("it has more grain tables than entries can name grains", ret_err);
 	/* With no grain yet the file may end behind the last table. */
 	if (!td_in_range(h->gd * VMDK_SECTOR, dir_len * VMDK_SECTOR, s->im->child->size))
 		return bad("its file ends before its directory does", ret_err);
