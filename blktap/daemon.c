@@ -343,7 +343,7 @@ static int open_first(void *arg)
 
 int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err *ret_err)
 {
-	struct open_call c = { d, o, ret_err };
+	struct open_call c;
 	int r;
 
 	*d = (struct daemon){
@@ -362,6 +362,7 @@ int daemon_start(struct daemon *d, const struct daemon_options *o, struct td_err
 	d->vbd = td_vbd_new(&d->env, o->name);
 	if (!d->vbd)
 		return td_err_set(ret_err, -ENOMEM, "no memory for a disk");
+	c = (struct open_call){ d, o, ret_err };
 	return o->spec ? td_loop_call(d->env.loop, open_first, &c) : 0;
 }
 

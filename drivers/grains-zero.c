@@ -169,8 +169,9 @@ static int empty_unit(struct td_grains *g, uint64_t at)
 	uint8_t *bytes = NULL;
 	int r = td_meta_room(g->meta, 1);
 
-	if (r == 0)
-		r = td_meta_get(g->meta, TD_GRAINS_TABLES, at, &bytes);
+	if (r < 0)
+		return r;
+	r = td_meta_get(g->meta, TD_GRAINS_TABLES, at, &bytes);
 	if (r < 0)
 		return r;
 	td_meta_mark(g->meta, TD_GRAINS_TABLES, at);

@@ -94,8 +94,9 @@ static int set_entry(struct check *c, uint32_t block, uint32_t entry)
 	uint8_t *unit = NULL;
 	int r = td_meta_room(v->meta, 1);
 
-	if (r == 0)
-		r = td_meta_get(v->meta, VHD_BAT, unit_off, &unit);
+	if (r < 0)
+		return r;
+	r = td_meta_get(v->meta, VHD_BAT, unit_off, &unit);
 	if (r < 0)
 		return r;
 	td_meta_mark(v->meta, VHD_BAT, unit_off);

@@ -134,8 +134,9 @@ static int hold_in_unit(struct vhd *v, uint32_t block, uint64_t host_off, uint64
 	uint8_t *unit = NULL;
 	int r = td_meta_room(v->meta, 1);
 
-	if (r == 0)
-		r = td_meta_get(v->meta, VHD_BITMAPS, unit_off, &unit);
+	if (r < 0)
+		return r;
+	r = td_meta_get(v->meta, VHD_BITMAPS, unit_off, &unit);
 	if (r < 0)
 		return r;
 	if (!vhd_bit(unit, bit) || vhd_bits_run(unit, bit, (uint32_t)nr) < nr) {

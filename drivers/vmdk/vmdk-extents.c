@@ -24,7 +24,7 @@ static struct vmdk_file *known_file(const struct vmdk *v, struct vmdk_str name, 
 {
 	for (unsigned i = 0; i < v->nr_files; i++)
 		if (v->file[i].hash == hash && v->file[i].name.len == name.len &&
-		    memcmp(v->file[i].name.at, name.at, name.len) == 0)
+		    memcmp(v->file[i].name.at, name.at, name.len) == 0) // NOLINT(*NonNull*): all have one
 			return &v->file[i];
 	return NULL;
 }
@@ -133,7 +133,8 @@ static void merge_limits(struct vmdk *v)
 	for (unsigned i = 0; i < v->nr_files; i++) {
 		const struct td_limits *f = &v->file[i].part->limits;
 
-		l->block_size = TD_MAX(l->block_size, f->block_size);
+		l->block_size =
+			TD_MAX(l->block_size, f->block_size); // NOLINT(*NullDereference): all are open
 		l->mem_align = TD_MAX(l->mem_align, f->mem_align);
 		l->trim_granularity = TD_MAX(l->trim_granularity, f->trim_granularity);
 		l->cluster_size = TD_MAX(l->cluster_size, f->cluster_size);
