@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A fast zero of formats that cannot say "zero" in their tables: it is done as a whole, or it is refused and nothing has
+ * A fast zero of formats that cannot say "zero" in their tables: it is done as a whole, or refused, and nothing has
  * changed.
  */
 #include <setjmp.h>
