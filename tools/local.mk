@@ -41,6 +41,7 @@ bin_tap_img_SOURCES = \
 	tools/tap-img/amend.c \
 	tools/tap-img/bench.c \
 	tools/tap-img/bitmap.c \
+	tools/tap-img/bitmaps.c tools/tap-img/bitmaps.h \
 	tools/tap-img/check.c \
 	tools/tap-img/commit.c \
 	tools/tap-img/compare.c \

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bitmaps.h"
 #include "copy.h"
 #include "env.h"
 #include "facts.h"
@@ -32,6 +33,7 @@ struct convert_args {
 	uint64_t min_zeros, rate, size;
 	int workers;
 	bool compress, no_create, any_order, progress, quiet, sha256, target_is_zero, no_lock, force;
+	bool bitmaps, skip_broken;
 };
 
 struct convert_job {
@@ -123,6 +125,9 @@ static int convert_check(void *arg, char *const *operands, unsigned nr, struct t
 		{ a->no_create && creates, "-n: the target is there already, -o and -B cannot change it" },
 		{ a->no_create && a->force,
 		  "-n writes into what is there, --force replaces it: say one of them" },
+		{ a->bitmaps && (in || out || nr > 2),
+		  "--bitmaps wants one source and one target, both images" },
+		{ a->skip_broken && !a->bitmaps, "--skip-broken-bitmaps needs --bitmaps" },
 		{ a->target_is_zero && !a->no_create, "--target-is-zero needs -n" },
 		{ a->backing_format && a->options.nr == 0 && !a->backing, "-F needs -B" },
 		{ a->workers == 0 || a->workers > MAX_WORKERS, "-m: 1 to 16" },
@@ -277,6 +282,20 @@ static int open_target(struct convert_job *job)
 	return r;
 }
 
+/* ---- dirty bitmaps ---- */
+
+typedef int bitmaps_fn(const struct bitmaps *b);
+
+static int with_bitmaps(struct convert_job *job, bitmaps_fn *fn)
+{
+	struct bitmaps b = { .to = job->target.im, .skip_broken = job->args->skip_broken, .err = job->err };
+
+	if (!job->args->bitmaps)
+		return 0;
+	b.from = job->source.part[0].im;
+	return fn(&b);
+}
+
 /* ---- the work ---- */
 
 static int finish(struct convert_job *job)
@@ -318,6 +337,8 @@ static int copy_all(struct convert_job *job)
 		       c->size == UINT64_MAX ? 0 : c->size);
 	r = copy_run(c, job->err);
 	if (r == 0)
+		r = with_bitmaps(job, bitmaps_copy);
+	if (r == 0)
 		r = finish(job);
 	progress_end(&c->progress, r == 0);
 	digest_close(&c->digest);
@@ -343,6 +364,8 @@ static int convert_co(void *arg)
 		r = open_source(job);
 	if (r == 0)
 		r = open_target(job);
+	if (r == 0)
+		r = with_bitmaps(job, bitmaps_check);
 	if (r == 0)
 		r = copy_all(job);
 	target_drop(&job->target, job->err);
@@ -422,6 +445,9 @@ static const struct cli_opt convert_opts[] = {
 	{ 'n', "no-create", CLI_FLAG, FIELD(no_create), NULL, "write into the image that is there" },
 	{ 0, "target-is-zero", CLI_FLAG, FIELD(target_is_zero), NULL, "with -n: it reads as zeros" },
 	{ 0, "force", CLI_FLAG, FIELD(force), NULL, "replace what is there" },
+	{ 0, "bitmaps", CLI_FLAG, FIELD(bitmaps), NULL, "copy the source's dirty bitmaps, too" },
+	{ 0, "skip-broken-bitmaps", CLI_FLAG, FIELD(skip_broken), NULL,
+	  "but for those that are inconsistent" },
 	{ 'S', "sparse", CLI_SIZE, FIELD(min_zeros), "SIZE", "shortest run of zeros left out (default 4K)" },
 	{ 0, "size", CLI_SIZE, FIELD(size), "SIZE", "of the disk that standard input holds" },
 	{ 'm', "coroutines", CLI_ID, FIELD(workers), "N", "pieces at the same time (default 8)" },
