@@ -116,6 +116,29 @@ static void copied_without_an_offset_is_a_hole(void **state)
 	assert_int_equal(qcow2_l2e_encode(&g, &e), 0);
 }
 
+/* There the first cluster has offset 0 as well, and nothing is compressed. */
+static void a_data_file_has_data_at_offset_0(void **state)
+{
+	struct qcow2_geom g = geom(16, 4);
+	struct qcow2_l2e e;
+
+	(void)state;
+	g.data_file = true;
+	g.max_data = 1ull << 56;
+	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_COPIED, &e), 0);
+	assert_int_equal(e.kind, QCOW2_DATA);
+	assert_true(e.copied && !e.reserved && e.host_off == 0);
+	assert_int_equal(qcow2_l2e_encode(&g, &e), QCOW2_COPIED);
+	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_COPIED | QCOW2_L2_ZERO, &e), 0);
+	assert_int_equal(e.kind, QCOW2_ZERO);
+	assert_false(e.reserved);
+	assert_int_equal(qcow2_l2e_decode(&g, 3, 0, &e), 0);
+	assert_int_equal(e.kind, QCOW2_HOLE);
+	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_COPIED | (g.max_host + 0x10000), &e), 0);
+	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_COPIED | 0x8000, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_L2_COMPRESSED | 0x50000, &e), -EUCLEAN);
+}
+
 static void version_2_has_no_zero_flag(void **state)
 {
 	struct qcow2_geom g = geom(16, 4);
@@ -236,6 +259,7 @@ int main(void)
 		     misplaced_offsets_are_broken),
 		SAYS("standard L2 entries are decoded and encoded", standard_l2_entries_are_decoded),
 		SAYS("COPIED without an offset is a hole", copied_without_an_offset_is_a_hole),
+		SAYS("with a data file offset 0 with COPIED is data", a_data_file_has_data_at_offset_0),
 		SAYS("the zero flag in a version 2 image is broken", version_2_has_no_zero_flag),
 		SAYS("compressed entries are decoded and encoded", packed_entries_are_decoded),
 		SAYS("the fields of compressed entries move with the cluster size",
