@@ -24,7 +24,8 @@ struct check {
 	struct run *runs;
 	size_t nr, room;
 	uint64_t last; /* host byte behind the last grain */
-	bool endless; /* there are streams whose entries do not say where they end: what is behind them is no gap */
+	/* There are streams whose entries do not say where they end, or the format keeps count: gaps tell nothing. */
+	bool endless;
 };
 
 static void say(const struct check *c, const char *fmt, ...) TD_PRINTF(2, 3);
@@ -255,7 +256,7 @@ static int check_all(struct check *c, const struct td_grains_used *used, unsigne
 int td_grains_check(struct td_grains *g, unsigned fix, const struct td_grains_used *used, unsigned nr_used,
 		    struct td_check *ret)
 {
-	struct check c = { .g = g, .ret = ret, .fix = fix };
+	struct check c = { .g = g, .ret = ret, .fix = fix, .endless = g->c.keeps_free };
 	int r;
 
 	ret->clusters = td_div_up(g->im->size, g->grain_size);

@@ -23,6 +23,7 @@ static const struct magic magics[] = {
 	{ "qed", 0, 4, "QED\0", false },
 	{ "vmdk", 0, 4, "KDMV", false },
 	{ "vmdk", 0, 4, "COWD", false },
+	{ "vmdk", 0, 16, "\xbe\xba\xfe\xca\0\0\0\0\1\0\0\0\2\0\0\0", false }, /* seSparse */
 	{ "vmdk", 0, 21, "# Disk DescriptorFile", false },
 	{ "vhdx", 0, 8, "vhdxfile", false },
 	{ "vhd", 0, 8, "conectix", false },

@@ -23,6 +23,7 @@ formats_libformats_a_SOURCES = \
 	formats/vmdk-desc.c \
 	formats/vmdk-grain.c \
 	formats/vmdk-header.c \
+	formats/vmdk-sesparse.c \
 	formats/vmdk-text.c
 formats_libformats_a_CFLAGS = $(AM_CFLAGS) -Wconversion
 EXTRA_DIST += formats/README.md

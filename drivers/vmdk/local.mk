@@ -16,6 +16,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/vmdk/vmdk-packed.c \
 	drivers/vmdk/vmdk-parent.c \
 	drivers/vmdk/vmdk-part.c \
+	drivers/vmdk/vmdk-sesparse-file.c \
 	drivers/vmdk/vmdk-sparse.c \
 	drivers/vmdk/vmdk-sparse.h \
 	drivers/vmdk/vmdk-stream.c \

@@ -129,7 +129,7 @@ static struct td_grains_used *used_by_us(const struct vmdk_sparse *s, unsigned *
 
 	if (!u)
 		return NULL;
-	u[nr++] = (struct td_grains_used){ 0, s->cowd ? VMDK_COWD_HEADER : VMDK_SECTOR };
+	u[nr++] = (struct td_grains_used){ 0, s->kind == VMDK_COWD ? VMDK_COWD_HEADER : VMDK_SECTOR };
 	if (h->desc_len)
 		u[nr++] = (struct td_grains_used){ h->desc * VMDK_SECTOR, h->desc_len * VMDK_SECTOR };
 	if (s->nr_copies)
@@ -162,7 +162,7 @@ int vmdk_sparse_check(struct vmdk_sparse *s, unsigned fix, struct td_check *ret)
 	uint64_t before = ret->corruptions;
 	int r = 0;
 
-	if (!s->cowd && !(s->h.flags & VMDK_COMPRESSED) && !s->copies)
+	if (s->kind == VMDK_HOSTED && !(s->h.flags & VMDK_COMPRESSED) && !s->copies)
 		r = mend_directories(s, fix, ret);
 	if (r < 0 || ret->corruptions > before) /* what they lead to is in doubt */
 		return r;

@@ -111,7 +111,7 @@ static int add_extent(struct vmdk *v, const struct vmdk_extent *e, uint64_t star
 		.access = e->access,
 		.off = e->type == VMDK_FLAT ? e->offset * VMDK_SECTOR : 0,
 	};
-	if (e->type == VMDK_OTHER || e->type == VMDK_SESPARSE)
+	if (e->type == VMDK_OTHER)
 		return say(e, -ENOTSUP, "is of a type that is not supported", ret_err);
 	if (e->type != VMDK_ZERO)
 		r = open_piece(v, e, p, opts, ret_err);

@@ -65,6 +65,9 @@ TD_CO int vmdk_extents_close(struct vmdk *v);
 
 struct vmdk_sparse;
 
+/* Does a file that starts so (8 bytes) hold a seSparse extent? */
+bool vmdk_is_sesparse(const uint8_t *head);
+
 /* Sets im->size and limits. */
 TD_CO TD_CHECK int vmdk_sparse_open(struct td_image *im, struct td_opts *opts, struct vmdk_sparse **ret,
 				    struct td_err *ret_err);

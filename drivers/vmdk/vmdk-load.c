@@ -54,7 +54,7 @@ int vmdk_load(struct vmdk *v, bool *ret_sparse, struct td_err *ret_err)
 		return td_err_set(ret_err, r, "cannot read its first sector: %s", strerror(-r));
 	if (size >= VMDK_SECTOR && td_get_le32(head) == VMDK_MAGIC_HOSTED)
 		return read_embedded(v, head, ret_sparse, ret_err);
-	if (size >= VMDK_SECTOR && td_get_le32(head) == VMDK_MAGIC_COWD)
+	if (size >= VMDK_SECTOR && (td_get_le32(head) == VMDK_MAGIC_COWD || vmdk_is_sesparse(head)))
 		return 0;
 	*ret_sparse = false;
 	return read_text(v, 0, size, ret_err);

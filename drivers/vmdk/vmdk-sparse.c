@@ -73,6 +73,19 @@ static const struct td_grains_ops cowd_ops = {
 
 /* ---- open and close ---- */
 
+static int load_kind(struct vmdk_sparse *s, const uint8_t *head, struct td_err *ret_err)
+{
+	switch (s->kind) {
+	case VMDK_SE:
+		return vmdk_sesparse_load(s, head, ret_err);
+	case VMDK_COWD:
+		return vmdk_cowd_load(s, ret_err);
+	case VMDK_HOSTED:
+		break;
+	}
+	return vmdk_hosted_load(s, head, ret_err);
+}
+
 static int load(struct vmdk_sparse *s, struct td_err *ret_err)
 {
 	uint8_t head[VMDK_SECTOR];
@@ -83,8 +96,11 @@ static int load(struct vmdk_sparse *s, struct td_err *ret_err)
 	r = td_image_pread(s->im->child, 0, head, sizeof(head), TD_EXACT);
 	if (r < 0)
 		return td_err_set(ret_err, r, "cannot read its header: %s", strerror(-r));
-	s->cowd = td_get_le32(head) == VMDK_MAGIC_COWD;
-	return s->cowd ? vmdk_cowd_load(s, ret_err) : vmdk_hosted_load(s, head, ret_err);
+	if (vmdk_is_sesparse(head))
+		s->kind = VMDK_SE;
+	else if (td_get_le32(head) == VMDK_MAGIC_COWD)
+		s->kind = VMDK_COWD;
+	return load_kind(s, head, ret_err);
 }
 
 static int open_map(struct vmdk_sparse *s, struct td_opts *opts, struct td_err *ret_err)
@@ -96,15 +112,17 @@ static int open_map(struct vmdk_sparse *s, struct td_opts *opts, struct td_err *
 		return r;
 	im->limits = im->child->limits;
 	im->limits.max_transfer = 0;
-	if (!s->cowd && !im->read_only)
+	if (s->kind == VMDK_HOSTED && !im->read_only)
 		r = vmdk_directories_load(s, ret_err);
 	if (r == -EUCLEAN && (im->flags & TD_OPEN_CHECK)) /* that is for the check to say */
 		r = 0;
 	if (r < 0)
 		return r;
-	s->config.ops = s->cowd ? &cowd_ops : &hosted_ops;
-	s->config.entry_size = 4;
-	s->config.max_host = ((uint64_t)UINT32_MAX + 1) * VMDK_SECTOR;
+	if (s->kind != VMDK_SE) {
+		s->config.ops = s->kind == VMDK_COWD ? &cowd_ops : &hosted_ops;
+		s->config.entry_size = 4;
+		s->config.max_host = ((uint64_t)UINT32_MAX + 1) * VMDK_SECTOR;
+	}
 	s->config.copy_at = s->copies ? copy_at : NULL;
 	return td_grains_open(im, &s->config, opts, &s->grains, ret_err);
 }
@@ -132,7 +150,7 @@ int vmdk_sparse_close(struct vmdk_sparse *s)
 {
 	int r = td_grains_close(s->grains);
 
-	if (r == 0 && s->cowd && !s->im->read_only && !s->im->frozen)
+	if (r == 0 && s->kind == VMDK_COWD && !s->im->read_only && !s->im->frozen)
 		r = vmdk_cowd_settle(s);
 	free(s->copies);
 	free(s);
@@ -179,23 +197,33 @@ int vmdk_sparse_empty(struct vmdk_sparse *s)
 
 /* ---- facts ---- */
 
+static const char *truth(bool yes)
+{
+	return yes ? "true" : "false";
+}
+
+static int hosted_info(const struct vmdk_sparse *s, struct td_opts *ret)
+{
+	int r = td_opts_add(ret, "compressed", truth(s->h.flags & VMDK_COMPRESSED), NULL);
+
+	if (r == 0)
+		r = td_opts_add(ret, "zeroed-grain", truth(s->config.has_zero), NULL);
+	if (r == 0 && s->h.unclean)
+		r = td_opts_add(ret, "dirty", "true", NULL);
+	return r;
+}
+
 int vmdk_sparse_info(struct vmdk_sparse *s, struct td_opts *ret)
 {
 	char grain[24], version[12];
 	int r;
 
 	(void)snprintf(grain, sizeof(grain), "%" PRIu64, (uint64_t)1 << s->config.grain_bits);
-	(void)snprintf(version, sizeof(version), "%u", s->cowd ? s->c.version : s->h.version);
+	(void)snprintf(version, sizeof(version), "%u", s->kind == VMDK_COWD ? s->c.version : s->h.version);
 	r = td_opts_add(ret, "cluster-size", grain, NULL);
-	if (r == 0)
+	if (r == 0 && s->kind != VMDK_SE)
 		r = td_opts_add(ret, "header-version", version, NULL);
-	if (r == 0 && !s->cowd)
-		r = td_opts_add(ret, "compressed", s->h.flags & VMDK_COMPRESSED ? "true" : "false", NULL);
-	if (r == 0 && !s->cowd)
-		r = td_opts_add(ret, "zeroed-grain", s->config.has_zero ? "true" : "false", NULL);
-	if (r == 0 && !s->cowd && s->h.unclean)
-		r = td_opts_add(ret, "dirty", "true", NULL);
-	return r;
+	return r == 0 && s->kind == VMDK_HOSTED ? hosted_info(s, ret) : r;
 }
 
 void vmdk_sparse_counters(const struct vmdk_sparse *s, struct td_counters *ret)

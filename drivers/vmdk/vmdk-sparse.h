@@ -12,24 +12,28 @@ struct vmdk_copy {
 	uint64_t table, copy; /* bytes */
 };
 
+enum vmdk_sparse_kind { VMDK_HOSTED, VMDK_COWD, VMDK_SE };
+
 struct vmdk_sparse {
 	struct td_image *im;
 	struct td_grains *grains;
 	struct td_grains_config config;
-	bool cowd;
-	struct vmdk_header h; /* hosted; of a stream the footer's */
+	enum vmdk_sparse_kind kind;
+	struct vmdk_header h; /* HOSTED; of a stream the footer's */
 	struct vmdk_cowd c;
+	struct vmdk_se se;
 	uint64_t nr_tables, table_bytes;
 	struct vmdk_copy *copies; /* in order of table; NULL: there are none, or it is only read */
 	uint64_t nr_copies;
 	size_t stream_len;         /* bytes of a compressed grain, lately */
-	struct td_mutex grow_lock; /* cowd: next_free, which may be ahead of the file's end */
+	struct td_mutex grow_lock; /* COWD: next_free, which may be ahead of the file's end */
 };
 
-/* ---- vmdk-hosted.c, vmdk-cowd-file.c: the header, and the config that follows from it ---- */
+/* ---- vmdk-hosted.c, vmdk-cowd-file.c, vmdk-sesparse-file.c: the header, and the config that follows from it ---- */
 
 TD_CO TD_CHECK int vmdk_hosted_load(struct vmdk_sparse *s, const uint8_t *head, struct td_err *ret_err);
 TD_CO TD_CHECK int vmdk_cowd_load(struct vmdk_sparse *s, struct td_err *ret_err);
+TD_CO TD_CHECK int vmdk_sesparse_load(struct vmdk_sparse *s, const uint8_t *head, struct td_err *ret_err);
 
 /* The next free sector on disk is behind `end` before anything there is named. */
 TD_CO int vmdk_cowd_grow(struct vmdk_sparse *s, uint64_t end);

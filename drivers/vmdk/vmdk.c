@@ -12,6 +12,8 @@ static int vmdk_probe(const void *head, size_t len)
 {
 	if (len >= 4 && (td_get_le32(head) == VMDK_MAGIC_HOSTED || td_get_le32(head) == VMDK_MAGIC_COWD))
 		return 100;
+	if (len >= VMDK_SECTOR && vmdk_is_sesparse(head))
+		return 100;
 	return vmdk_desc_is(head, len) ? 100 : 0;
 }
 

@@ -82,6 +82,7 @@ struct td_grains_config {
 	bool big_endian;
 	bool has_zero; /* entries can say ZERO */
 	bool sealed; /* encrypted by ops->write: a hole of the file is not zeros, a sector is written whole */
+	bool keeps_free; /* check: the format has its own word for what is free; what no entry names is no leak */
 	uint64_t dir_off;   /* of the directory; a multiple of entry_size.  0: one table, at table_off */
 	uint64_t nr_tables; /* entries of the directory */
 	uint64_t table_off;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * VMDK on disk: the descriptor, the header of a hosted sparse extent ("KDMV"), that of a VMFS sparse extent ("COWD"),
- * grain tables, the markers of a stream.  Pure: bytes to struct and back, and every check that one structure allows.
+ * VMDK on disk: the descriptor, the headers of sparse extents (hosted: "KDMV", VMFS: "COWD", seSparse), grain tables,
+ * the markers of a stream.  Pure: bytes to struct and back, and every check that one structure allows.
  *
  * A disk is a list of extents, named by a descriptor: text, in a file of its own or embedded in the only extent.  A
  * sparse extent maps grains through two levels:
@@ -103,6 +103,34 @@ void vmdk_cowd_encode(const struct vmdk_cowd *c, uint8_t *buf);
 
 /* A header for a new one: flags, root geometry, zeros for all else. */
 void vmdk_cowd_init(uint64_t capacity, struct vmdk_cowd *ret, uint8_t *buf);
+
+/* ---- seSparse extents, which are only read ---- */
+
+#define VMDK_MAGIC_SE     0xcafebabeull /* of 8 bytes */
+#define VMDK_SE_GRAIN     4096u         /* bytes */
+#define VMDK_SE_PER_TABLE 4096u
+#define VMDK_SE_NOWHERE   UINT64_MAX
+
+struct vmdk_se {
+	uint64_t capacity;
+	uint64_t vol; /* the volatile header */
+	uint64_t gd, gd_len, tables, tables_len;
+	uint64_t grains; /* the first one; from here on there are only grains */
+};
+
+/* buf: VMDK_SECTOR bytes.  What decodes has regions with which nothing overflows, and that do not overlap. */
+TD_CHECK int vmdk_se_decode(const uint8_t *buf, struct vmdk_se *ret, struct td_err *ret_err);
+
+/* The volatile header, VMDK_SECTOR bytes.  -ENOTSUP: the extent cannot be read without a replay of its journal. */
+TD_CHECK int vmdk_se_check_volatile(const uint8_t *buf, struct td_err *ret_err);
+
+/* An entry of the directory: bytes to its table, 0: there is none, VMDK_SE_NOWHERE: it means nothing. */
+uint64_t vmdk_se_table_at(const struct vmdk_se *se, uint64_t raw);
+
+/* An entry of a table; *ret_off: DATA: bytes to the grain, else 0.  -EUCLEAN: it means nothing. */
+enum vmdk_se_grain { VMDK_SE_ABSENT, VMDK_SE_ZERO, VMDK_SE_DATA };
+TD_CHECK int vmdk_se_grain_at(const struct vmdk_se *se, uint64_t raw, enum vmdk_se_grain *ret_kind,
+			      uint64_t *ret_off);
 
 /* ---- markers of a stream ---- */
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Fuzz target: what a vmdk file may begin with: a hosted header, a COWD header, a descriptor.  What a header decodes to
- * encodes to what decodes to the same; a descriptor's strings lie in it, and a changed line says what it was told.
+ * Fuzz target: what a vmdk file may begin with: a hosted header, a COWD header, a seSparse header, a descriptor.  What
+ * a header decodes to encodes to what decodes to the same; a descriptor's strings lie in it, and a changed line says
+ * what it was told.
  */
 #include <blktap/vmdk.h>
 
@@ -45,6 +46,29 @@ static void check_cowd(const uint8_t *data)
 	memcpy(buf, data, sizeof(buf));
 	vmdk_cowd_encode(&c, buf);
 	FUZZ_CHECK(memcmp(buf, data, sizeof(buf)) == 0);
+}
+
+/* Whatever a table says, what is in range is behind the headers, and no offset wraps. */
+static void check_sesparse(const uint8_t *data, size_t size)
+{
+	struct td_err e = { "" };
+	enum vmdk_se_grain kind;
+	struct vmdk_se se;
+	uint64_t off;
+	int r = vmdk_se_decode(data, &se, &e);
+
+	check_message(r, &e);
+	e = (struct td_err){ "" };
+	if (size >= 2ul * VMDK_SECTOR)
+		check_message(vmdk_se_check_volatile(data + VMDK_SECTOR, &e), &e);
+	for (size_t at = VMDK_SECTOR; r == 0 && at + 8 <= size; at += 8) {
+		const uint64_t raw = td_get_le64(data + at), table = vmdk_se_table_at(&se, raw);
+
+		FUZZ_CHECK(table == 0 || table == VMDK_SE_NOWHERE || table >= se.tables * VMDK_SECTOR);
+		if (vmdk_se_grain_at(&se, raw, &kind, &off) == 0 && kind == VMDK_SE_DATA)
+			FUZZ_CHECK(off >= se.grains * VMDK_SECTOR &&
+				   off <= VMDK_MAX_SECTORS * VMDK_SECTOR - VMDK_SE_GRAIN);
+	}
 }
 
 static void inside(struct vmdk_str s, const char *text, size_t len)
@@ -105,6 +129,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size >= VMDK_SECTOR)
 		check_hosted(data);
+	if (size >= VMDK_SECTOR)
+		check_sesparse(data, size);
 	if (size >= VMDK_COWD_HEADER)
 		check_cowd(data);
 	if (size >= 16 && vmdk_marker_decode(data, &m) == 0)

@@ -24,6 +24,7 @@ UNIT_TESTS = \
 	tests/unit/test-vmdk-desc \
 	tests/unit/test-vmdk-grain \
 	tests/unit/test-vmdk-header \
+	tests/unit/test-vmdk-sesparse \
 	tests/unit/test-vmdk-text \
 	tests/unit/test-attach-ring
 
@@ -105,6 +106,9 @@ tests_unit_test_vmdk_grain_LDADD = $(UNIT_LIBS)
 tests_unit_test_vmdk_header_SOURCES = tests/unit/test-vmdk-header.c tests/unit/unit.h
 tests_unit_test_vmdk_header_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vmdk_header_LDADD = $(UNIT_LIBS)
+tests_unit_test_vmdk_sesparse_SOURCES = tests/unit/test-vmdk-sesparse.c tests/unit/unit.h
+tests_unit_test_vmdk_sesparse_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vmdk_sesparse_LDADD = $(UNIT_LIBS)
 tests_unit_test_vmdk_text_SOURCES = tests/unit/test-vmdk-text.c tests/unit/unit.h
 tests_unit_test_vmdk_text_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vmdk_text_LDADD = $(UNIT_LIBS)
