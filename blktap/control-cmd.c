@@ -86,6 +86,7 @@ static int cmd_attach(struct daemon *d, const json_t *request, json_t *reply, st
 	return r;
 }
 
+/* A disk without a minor could not be asked to close: tap-ctl finds it by that. */
 static int cmd_detach(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	(void)request;
@@ -182,6 +183,7 @@ static int cmd_pause(struct daemon *d, const json_t *request, json_t *reply, str
 	return td_vbd_pause(d->vbd, ret_err);
 }
 
+/* Rings alone have a place to note it: what is served over a socket ends with us. */
 static int note_spec(const struct daemon *d, const char *spec, struct td_err *ret_err)
 {
 	int r = 0;
@@ -276,6 +278,7 @@ static const struct field policy_fields[] = {
 
 static const struct field unpause_fields[] = { { "spec", JSON_STRING, false }, { 0 } };
 
+/* tapback's.  "recover": another tapdisk had this ring, and its journal says what is still to be answered. */
 static const struct field connect_fields[] = {
 	{ "domid", JSON_INTEGER, true },       { "devid", JSON_INTEGER, true },
 	{ "protocol", JSON_STRING, false },    { "persistent", JSON_TRUE, true },
@@ -317,6 +320,7 @@ static const struct control_cmd commands[] = {
 	{ "shutdown", NULL, cmd_shutdown },
 };
 
+/* "id" and "cmd" are fields of each. */
 static const struct control_cmd *find_command(const char *name)
 {
 	for (size_t i = 0; i < TD_NELEMS(commands); i++)
@@ -361,6 +365,7 @@ static int check_fields(const json_t *request, const struct control_cmd *cmd, st
 		if (!f)
 			return td_err_set(ret_err, -EINVAL, "%s: does not know the field \"%s\"", cmd->name,
 					  name);
+		/* The library has a type for each of the two booleans. */
 		if (f->type == JSON_TRUE ? !json_is_boolean(value) : json_typeof(value) != f->type)
 			return td_err_set(ret_err, -EINVAL, "%s: \"%s\" should be %s", cmd->name, name,
 					  type_name(f->type));

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * From an address to a connection: hello, choose, send the memory, get the doorbells.
+ *
+ *	server:	hello	what it has		client:	connect	what is taken of it, and the memory
+ *		ready	two doorbells a queue
+ *
+ * What the server says is checked as what a stranger says; each step has what is left of one time.
  */
 #include "client.h"
 #include <stdarg.h>
@@ -51,6 +56,7 @@ static int open_socket(struct blktap *b, const struct complaint *c)
 	if (connect(b->sock, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return errno == EPROTOTYPE ? complain(c, -EPROTOTYPE, "the socket there is not a ring's")
 					   : complain(c, -errno, "cannot connect: %s", strerror(errno));
+	/* For blktap_get_info alone: not to know it is no harm. */
 	if (getsockopt(b->sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
 		b->server = cred.pid;
 	return 0;
@@ -95,6 +101,7 @@ static int choose(struct blktap *b, const struct blktap_options *o, const struct
 		return complain(c, -EINVAL, "abi %u: there is no such layout", (unsigned)o->abi);
 	b->abi = (enum td_blkif_abi)o->abi;
 	b->features = b->hello.features & RINGWIRE_FEATURES;
+	/* An indirect request costs a page more: not for what fits into a direct one. */
 	if (b->hello.max_indirect <= TD_BLKIF_MAX_DIRECT)
 		b->features &= ~RINGWIRE_INDIRECT;
 	return 0;
@@ -168,7 +175,7 @@ static int get_ready(struct blktap *b, uint64_t deadline_ms, const struct compla
 	if (!ringwire_is(&m, (size_t)n, RINGWIRE_READY, sizeof(m)) || m.error == 0)
 		return complain(c, -EPROTO, "the server's answer is not in the protocol");
 	m.reason[sizeof(m.reason) - 1] = '\0';
-	error = m.error < 0 && m.error > -4096 ? m.error : -EPROTO;
+	error = m.error < 0 && m.error > -4096 ? m.error : -EPROTO; /* no errno, or a success */
 	return complain(c, error, "the server refuses: %s", m.reason);
 }
 
@@ -200,7 +207,7 @@ int blktap_connect(const char *address, const struct blktap_options *options, st
 	if (options &&
 	    (options->size < offsetof(struct blktap_options, ring_pages) || options->size > sizeof(o)))
 		return complain(&c, -EINVAL, "options.size is not the size of struct blktap_options");
-	b = aligned_alloc(64, sizeof(*b));
+	b = aligned_alloc(64, sizeof(*b)); /* its queues begin on cache lines of their own */
 	if (!b)
 		return complain(&c, -ENOMEM, "no memory");
 	memset(b, 0, sizeof(*b));

@@ -11,7 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define RUNS_MAX (8u << 20)
+#define RUNS_MAX (8u << 20) /* 128 MiB: a file in more pieces than that cannot be checked */
 
 struct run {
 	uint64_t off, len;
@@ -64,6 +64,7 @@ static int note(struct check *c, uint64_t off, uint64_t len)
 
 /* ---- entries ---- */
 
+/* What it led to is lost already.  What is below shows there again. */
 static int drop_entry(struct check *c, const struct grains_entry *e)
 {
 	struct td_grain hole = { .kind = TD_GRAIN_HOLE };
@@ -113,6 +114,7 @@ static int see_entry(void *arg, const struct grains_entry *e)
 	return len > 0 ? note(c, at.host_off, len) : 0;
 }
 
+/* 1: what it says is not looked at. */
 static int see_table(void *arg, uint64_t table, uint64_t off, int error)
 {
 	struct check *c = arg;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* One client: greeted, connected, served, ended. */
+/*
+ * One client: greeted, connected, served, ended.  It is a stranger: until it has connected it has a time limit and a
+ * place among few; afterwards it has nothing to say on this socket, and its rings are checked elsewhere (ring.c).
+ */
 #include "ring-shm.h"
 #include <stdio.h>
 #include <sys/socket.h>
@@ -155,6 +158,7 @@ static int send_ready(struct shm_conn *c, const struct ringwire_connect *m, cons
 	return r < 0 ? td_err_set(err, r, "cannot answer: %s", strerrordesc_np(-r)) : 0;
 }
 
+/* From here on it may be silent for as long as it likes. */
 static void mark_served(struct shm_conn *c)
 {
 	struct shm_server *s = c->server;

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Windows on arrays of iovecs.  Nothing here allocates or writes to the array. */
+/*
+ * Windows on arrays of iovecs: a request is cut into runs by moving the window, so the array is copied only by whoever
+ * hands it on to the kernel.  Nothing here allocates or writes to the array.
+ */
 #include <assert.h>
 
 #include <blktap/iov.h>
 
-/* Walks the pieces of a window, empty iovecs left out. */
+/* Walks the pieces of a window, empty iovecs left out: clients send such, and nobody below is to think of them. */
 struct walk {
 	const struct iovec *vec;
 	unsigned nr;
@@ -44,6 +47,7 @@ struct td_iov td_iov_slice(const struct td_iov *src, uint64_t off, uint64_t len)
 	assert(td_in_range(off, len, src->len));
 	if (len == 0)
 		return out;
+	/* There is a byte at pos, so this ends inside the array. */
 	for (; pos >= out.vec->iov_len; out.vec++, out.nr--)
 		pos -= out.vec->iov_len;
 	out.skip = pos;
@@ -75,6 +79,7 @@ unsigned td_iov_count(const struct td_iov *iov)
 	return nr;
 }
 
+/* O_DIRECT asks it of each piece, of its address and of its length. */
 bool td_iov_aligned(const struct td_iov *iov, size_t align)
 {
 	struct walk w = walk_start(iov);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* name=value options: the text into a table, the table into typed values.  Knows no option by name. */
+/*
+ * name=value options: the text into a table, the table into typed values.  Knows no option by name: each is asked for
+ * by who has it, and what nobody asked for is a mistake that is told by name (td_opts_unused).
+ */
 #include <ctype.h>
 #include <inttypes.h>
 
@@ -19,7 +22,7 @@ int td_opts_add(struct td_opts *o, const char *name, const char *value, struct t
 
 	if (!*name)
 		return td_err_set(ret_err, -EINVAL, "option without a name before '=%s'", value);
-	if (find(o, name))
+	if (find(o, name)) /* which of the two is meant is not for us to guess */
 		return td_err_set(ret_err, -EINVAL, "option '%s' is given twice", name);
 	if (o->nr == TD_OPTS_MAX)
 		return td_err_set(ret_err, -EINVAL, "more than %d options", TD_OPTS_MAX);
@@ -33,6 +36,7 @@ int td_opts_add(struct td_opts *o, const char *name, const char *value, struct t
 	return 0;
 }
 
+/* Only what would end a value: a '\\' in a file's name is one otherwise. */
 static bool is_quoted(const char *p, const char *end)
 {
 	return *p == '\\' && p + 1 < end && (p[1] == ',' || p[1] == ')' || p[1] == '\\');
@@ -56,6 +60,7 @@ static char *take_item(const char **text, const char *end)
 	return item;
 }
 
+/* A name alone switches on. */
 static int add_item(struct td_opts *o, char *item, struct td_err *ret_err)
 {
 	char *eq = strchr(item, '=');
@@ -75,7 +80,7 @@ int td_opts_parse(struct td_opts *o, const char *text, size_t len, struct td_err
 
 	if (len == 0)
 		return 0;
-	if (memchr(text, '\0', len))
+	if (memchr(text, '\0', len)) /* what is behind it would be lost */
 		return td_err_set(ret_err, -EINVAL, "options hold a zero byte");
 	for (;; text++) {
 		item = take_item(&text, end);
