@@ -10,6 +10,7 @@
 #include <blktap/image.h>
 #include <blktap/lock.h>
 #include <blktap/packed.h>
+#include <blktap/pool.h>
 
 #define KEEP_BYTES (1u << 20)
 #define KEEP_MAX   16u
@@ -34,6 +35,7 @@ struct td_packed {
 	unsigned nr;
 	uint64_t clock;
 	uint64_t hits, misses, ahead;
+	struct td_pace pace;
 	struct kept kept[KEEP_MAX];
 };
 
@@ -95,14 +97,15 @@ static int read_kept(struct td_packed *p, struct kept *k, size_t from, const str
 	return r;
 }
 
-static int fill(struct td_packed *p, struct kept *k, const struct td_packed_at *at, size_t len)
+static int fill(struct td_packed *p, struct kept *k, const struct td_packed_at *at, size_t len,
+		struct td_pace *pace)
 {
 	k->busy = true;
 	k->have = 0;
 	k->want = len;
 	k->stale = false;
 	k->at = *at;
-	k->result = p->inflate(p->im, at, k->data, len);
+	k->result = p->inflate(p->im, at, k->data, len, pace);
 	k->busy = false;
 	k->have = k->result == 0 && !k->stale ? len : 0;
 	td_waitq_wake_all(&k->waiters);
@@ -117,7 +120,7 @@ static int read_once(struct td_packed *p, const struct td_packed_at *at, size_t 
 
 	if (!buf)
 		return -ENOMEM;
-	r = p->inflate(p->im, at, buf, len);
+	r = p->inflate(p->im, at, buf, len, &p->pace);
 	if (r == 0)
 		td_iov_from_buf(iov, buf + from);
 	td_buf_free(buf, p->cluster_size);
@@ -156,7 +159,7 @@ int td_packed_read(struct td_packed *p, const struct td_packed_at *at, size_t fr
 	if (!k)
 		return read_once(p, at, from, len, iov);
 	k->users++;
-	r = fill(p, k, at, len);
+	r = fill(p, k, at, len, &p->pace);
 	k->users--;
 	return r < 0 ? r : read_kept(p, k, from, iov);
 }
@@ -169,7 +172,8 @@ void td_packed_ahead(struct td_packed *p, const struct td_packed_at *at)
 		return;
 	p->ahead++;
 	k->last_use = ++p->clock;
-	td_ignore(fill(p, k, at, p->cluster_size)); /* who reads it tries again, and hears what is wrong */
+	/* In a worker, beside the reads.  Who reads it tries again, and hears what is wrong. */
+	td_ignore(fill(p, k, at, p->cluster_size, NULL));
 }
 
 void td_packed_forget(struct td_packed *p, uint64_t off, uint64_t len)

@@ -34,7 +34,8 @@ static int inflate_work(void *arg)
 		       : qcow2_inflate_with(k, QCOW2_DEFLATE, w->in, w->in_len, w->out, w->out_len);
 }
 
-int qcow_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len)
+int qcow_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len,
+		struct td_pace *pace)
 {
 	const struct qcow *q = im->state;
 	struct work w = {
@@ -48,7 +49,7 @@ int qcow_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out
 	w.in = in;
 	r = td_image_pread(im->child, at->off, in, at->len, TD_EXACT);
 	if (r == 0)
-		r = td_pool_run(im->env->pool, inflate_work, &w);
+		r = td_pool_run_paced(im->env->pool, inflate_work, &w, pace, out_len);
 	td_buf_free(in, at->len);
 	return r == -EINVAL ? -EUCLEAN : r; /* behind the end of the file */
 }

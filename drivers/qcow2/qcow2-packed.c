@@ -2,8 +2,9 @@
 /*
  * Reading compressed clusters.
  *
- * A cluster is inflated in the worker pool: as a whole, or as far as a read somewhere in it needs, if that is sooner
- * done (qcow2_inflate_enough).  The last few are kept (blktap/packed.h).
+ * A cluster is inflated as a whole, or as far as a read somewhere in it needs, if that is sooner done
+ * (qcow2_inflate_enough): in the worker pool or at once, by the time that it takes.  The last few are kept
+ * (blktap/packed.h).
  *
  * When reads have come from one cluster to the next the one after that is inflated meanwhile, so that two cores have
  * work.  Only one is under way at a time, and it is kept like the others: nobody reads it, and it goes with time.
@@ -44,7 +45,8 @@ static int inflate_work(void *arg)
 	return qcow2_inflate_with(k, w->how, w->in, w->in_len, w->out, w->len);
 }
 
-static int unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len)
+static int unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len,
+		  struct td_pace *pace)
 {
 	struct qcow2 *q = im->state;
 	struct inflate w = {
@@ -63,7 +65,7 @@ static int unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *o
 	w.in = in + (at->off - start);
 	w.in_len = TD_MIN(len, q->child->size - start) - (at->off - start);
 	if (r == 0)
-		r = td_pool_run(q->im->env->pool, inflate_work, &w);
+		r = td_pool_run_paced(q->im->env->pool, inflate_work, &w, pace, out_len);
 	td_buf_free(in, len);
 	return r;
 }

@@ -11,6 +11,7 @@ drivers_rt_librt_a_SOURCES = \
 	drivers/rt/log.c \
 	drivers/rt/loop.c \
 	drivers/rt/opts.c \
+	drivers/rt/pace.c \
 	drivers/rt/pool.c \
 	drivers/rt/sanitize.h
 

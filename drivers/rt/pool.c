@@ -3,6 +3,9 @@
  * Worker threads for one loop.  Work goes in by a list under a mutex, comes back by another, and an eventfd
  * wakes the loop.  Only the loop's thread calls this file's functions; the workers run worker_main() and what
  * it is given.
+ *
+ * Brief work has a list of its own, from which the loop's thread takes too, by a hook that is in the loop from the
+ * first such work on: two threads that both have work need not wake each other.
  */
 #include "config.h"
 
@@ -40,13 +43,16 @@ struct worker {
 
 struct td_pool {
 	struct td_watch watch; /* on the eventfd */
-	pthread_mutex_t lock;  /* all below, except a worker's thread */
+	struct td_hook hook;   /* for brief work */
+	bool hooked;
+	unsigned nr_out, nr_out_brief; /* submitted, done() not yet called; the loop's own */
+	pthread_mutex_t lock;          /* all below, except a worker's thread */
 	pthread_cond_t more;
-	struct work_list todo, done;
+	struct work_list todo, brief, done;
 	bool quit;
 	bool waking; /* a sleeper was signalled and has not looked yet: it wakes the next if there is more */
-	unsigned nr_todo, nr_idle, nr_running;
-	unsigned nr_out; /* submitted, done() not yet called; the loop's own */
+	bool looks;  /* the loop's thread does brief work, and looks at the lists again before it sleeps */
+	unsigned nr_todo, nr_brief, nr_idle, nr_running;
 	unsigned max;
 	struct worker workers[];
 };
@@ -76,30 +82,58 @@ static struct td_work *list_take(struct work_list *l)
 	return w;
 }
 
-/* ---- in the workers ---- */
+/* ---- under the lock ---- */
+
+static struct td_work *take_brief(struct td_pool *pool)
+{
+	struct td_work *w = list_take(&pool->brief);
+
+	if (w)
+		pool->nr_brief--;
+	return w;
+}
+
+/* Brief work comes second: it has the loop's thread as well. */
+static struct td_work *take_any(struct td_pool *pool)
+{
+	struct td_work *w = list_take(&pool->todo);
+
+	if (!w)
+		return take_brief(pool);
+	pool->nr_todo--;
+	return w;
+}
+
+/* How much is there for workers?  One brief work is the loop's own, which does it before a worker is awake. */
+static unsigned for_workers(const struct td_pool *pool)
+{
+	return pool->nr_todo + pool->nr_brief - (pool->nr_brief > 0);
+}
 
 /* The loop reads the counter and then takes the whole list, so one wake-up for a list that was empty is enough. */
 static void add_done(struct td_pool *pool, struct td_work *w)
 {
-	bool was_empty = !pool->done.head;
+	bool unseen = !pool->done.head && !pool->looks;
 
 	list_add(&pool->done, w);
-	if (was_empty && eventfd_write(pool->watch.fd, 1) < 0)
+	if (unseen && eventfd_write(pool->watch.fd, 1) < 0)
 		abort(); /* cannot happen to a counter that is read; without it the request would hang for
 			    ever */
 }
 
 /*
- * Under the lock.  Wake a sleeper?  One at a time: work that is done sooner than a thread wakes is left to those who
+ * Wake a sleeper?  One at a time: work that is done sooner than a thread wakes is left to those who
  * are awake, and a thread for each piece of it would cost the loop more than the work.
  */
 static bool to_wake(struct td_pool *pool)
 {
-	if (pool->waking || pool->nr_idle == 0 || !pool->todo.head)
+	if (pool->waking || pool->nr_idle == 0 || for_workers(pool) == 0)
 		return false;
 	pool->waking = true;
 	return true;
 }
+
+/* ---- in the workers ---- */
 
 /* Sleep until there is work; NULL when the time is up or the pool ends. */
 static struct td_work *wait_for_work(struct td_pool *pool)
@@ -110,7 +144,7 @@ static struct td_work *wait_for_work(struct td_pool *pool)
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += IDLE_S;
-	while (!(w = list_take(&pool->todo)) && !pool->quit && r == 0) {
+	while (!(w = take_any(pool)) && !pool->quit && r == 0) {
 		pool->nr_idle++;
 		r = pthread_cond_timedwait(&pool->more, &pool->lock, &until);
 		pool->nr_idle--;
@@ -128,7 +162,6 @@ static void *worker_main(void *arg)
 
 	pthread_mutex_lock(&pool->lock);
 	while ((w = wait_for_work(pool))) {
-		pool->nr_todo--;
 		wake = to_wake(pool);
 		pthread_mutex_unlock(&pool->lock);
 		if (wake)
@@ -185,53 +218,110 @@ static int start_worker(struct td_pool *pool)
 	return 0;
 }
 
-void td_pool_submit(struct td_pool *pool, struct td_work *w)
+/* Under the lock.  False: there is no thread, so the caller is to do it. */
+static bool put(struct td_pool *pool, struct td_work *w)
 {
-	bool inline_run = false, wake = false;
+	list_add(w->brief ? &pool->brief : &pool->todo, w);
+	if (w->brief)
+		pool->nr_brief++;
+	else
+		pool->nr_todo++;
+	if (for_workers(pool) <= pool->nr_idle || pool->nr_running == pool->max || start_worker(pool) == 0)
+		return true;
+	if (pool->nr_running > 0 || w->brief)
+		return true;
+	take_any(pool); /* w: without a thread none stays there */
+	return false;
+}
 
-	pool->nr_out++;
-	pthread_mutex_lock(&pool->lock);
-	list_add(&pool->todo, w);
-	pool->nr_todo++;
-	if (pool->nr_todo > pool->nr_idle && pool->nr_running < pool->max)
-		inline_run = start_worker(pool) < 0 && pool->nr_running == 0;
-	if (inline_run) {
-		list_take(&pool->todo); /* w: without a thread none stays there */
-		pool->nr_todo--;
-	} else {
-		wake = to_wake(pool);
-	}
-	pthread_mutex_unlock(&pool->lock);
-	if (wake)
-		pthread_cond_signal(&pool->more); /* not under the lock, which it takes first */
-	if (!inline_run)
-		return;
-
+static void run_here(struct td_pool *pool, struct td_work *w)
+{
 	w->result = w->fn(w->arg);
 	pthread_mutex_lock(&pool->lock);
 	add_done(pool, w);
 	pthread_mutex_unlock(&pool->lock);
 }
 
+void td_pool_submit(struct td_pool *pool, struct td_work *w)
+{
+	bool is_put, wake = false;
+
+	pool->nr_out++;
+	if (w->brief) {
+		pool->nr_out_brief++;
+		if (!pool->hooked) /* now, so that it is called after the engine's: I/O before work */
+			td_loop_hook(pool->watch.loop, &pool->hook);
+		pool->hooked = true;
+	}
+	pthread_mutex_lock(&pool->lock);
+	is_put = put(pool, w);
+	if (is_put)
+		wake = to_wake(pool);
+	pthread_mutex_unlock(&pool->lock);
+	if (wake)
+		pthread_cond_signal(&pool->more); /* not under the lock, which it takes first */
+	if (!is_put)
+		run_here(pool, w);
+}
+
+/* done() may free its work, and even the pool after the last: touch neither afterwards. */
+static unsigned finish_all(struct td_pool *pool, struct work_list done)
+{
+	struct td_work *w;
+	unsigned n;
+
+	for (n = 0; (w = done.head); n++) {
+		done.head = w->next;
+		pool->nr_out--;
+		pool->nr_out_brief -= w->brief;
+		w->done(w, w->result);
+	}
+	return n;
+}
+
+static struct work_list take_done(struct td_pool *pool)
+{
+	struct work_list done = pool->done;
+
+	list_init(&pool->done);
+	return done;
+}
+
 static void pool_event(struct td_watch *watch, uint32_t events)
 {
 	struct td_pool *pool = td_container_of(watch, struct td_pool, watch);
 	struct work_list done;
-	struct td_work *w;
 	eventfd_t n;
 
 	(void)events;
 	td_ignore(eventfd_read(watch->fd, &n)); /* before the list: what comes later wakes us again */
 	pthread_mutex_lock(&pool->lock);
-	done = pool->done;
-	list_init(&pool->done);
+	done = take_done(pool);
 	pthread_mutex_unlock(&pool->lock);
-	/* done() may free its work, and even the pool after the last: touch neither afterwards. */
-	while ((w = done.head)) {
-		done.head = w->next;
-		pool->nr_out--;
-		w->done(w, w->result);
+	finish_all(pool, done);
+}
+
+/* One piece at a time, so that who has bytes for the loop waits for no more than some of these. */
+static unsigned pool_hook(struct td_hook *h)
+{
+	struct td_pool *pool = td_container_of(h, struct td_pool, hook);
+	struct work_list done;
+	struct td_work *w;
+
+	if (pool->nr_out_brief == 0 && !pool->looks) /* what only this thread writes */
+		return 0;
+	pthread_mutex_lock(&pool->lock);
+	w = take_brief(pool);
+	pool->looks = w != NULL; /* then something is done in this turn, and the hook is called again */
+	if (w) {
+		pthread_mutex_unlock(&pool->lock);
+		w->result = w->fn(w->arg);
+		pthread_mutex_lock(&pool->lock);
+		add_done(pool, w);
 	}
+	done = take_done(pool);
+	pthread_mutex_unlock(&pool->lock);
+	return finish_all(pool, done);
 }
 
 struct pool_call {
@@ -269,11 +359,13 @@ struct td_pool *td_pool_new(struct td_loop *loop, unsigned max_threads)
 	if (fd < 0)
 		goto no_fd;
 	pool->watch.fn = pool_event;
+	pool->hook.fn = pool_hook;
 	r = td_loop_watch(loop, &pool->watch, fd, EPOLLIN);
 	if (r < 0)
 		goto no_watch;
 	pool->max = max_threads;
 	list_init(&pool->todo);
+	list_init(&pool->brief);
 	list_init(&pool->done);
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -322,6 +414,8 @@ void td_pool_free(struct td_pool *pool)
 	td_pool_end_threads(pool);
 	pthread_cond_destroy(&pool->more);
 	pthread_mutex_destroy(&pool->lock);
+	if (pool->hooked)
+		td_loop_unhook(pool->watch.loop, &pool->hook);
 	td_loop_unwatch(&pool->watch);
 	close(pool->watch.fd);
 	free(pool);

@@ -69,7 +69,8 @@ static int read_stream(struct vmdk_sparse *s, const struct td_packed_at *at, uin
 	return td_image_pread(child, at->off + first, buf + first, max - first, 0);
 }
 
-int vmdk_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len)
+int vmdk_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len,
+		struct td_pace *pace)
 {
 	struct vmdk_sparse *s = vmdk_sparse_of(im);
 	/* What does not shrink grows by less than this. */
@@ -84,7 +85,7 @@ int vmdk_unpack(struct td_image *im, const struct td_packed_at *at, uint8_t *out
 	w.short_len = TD_MIN((uint64_t)out_len, im->size - at->guest);
 	r = read_stream(s, at, in, max, &w.in_len);
 	if (r == 0)
-		r = td_pool_run(im->env->pool, inflate_work, &w);
+		r = td_pool_run_paced(im->env->pool, inflate_work, &w, pace, out_len);
 	td_buf_free(in, max);
 	return r;
 }

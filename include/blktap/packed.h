@@ -13,6 +13,7 @@
 
 struct td_counters;
 struct td_image;
+struct td_pace; /* blktap/pool.h */
 struct td_packed;
 
 /* What is compressed: the bytes of one cluster. */
@@ -22,8 +23,9 @@ struct td_packed_at {
 		guest; /* where the cluster begins on the disk, for streams that belong to one place; else 0 */
 };
 
-/* Read the stream and inflate the first out_len bytes of the cluster.  TD_CO */
-typedef int td_packed_fn(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len);
+/* Read the stream and inflate the first out_len bytes of the cluster, this by td_pool_run_paced.  TD_CO */
+typedef int td_packed_fn(struct td_image *im, const struct td_packed_at *at, uint8_t *out, size_t out_len,
+			 struct td_pace *pace);
 
 /* NULL: no memory. */
 struct td_packed *td_packed_new(struct td_image *im, size_t cluster_size, td_packed_fn *inflate);

@@ -30,6 +30,19 @@ void td_pool_end_threads(struct td_pool *pool);
 TD_CO TD_CHECK int td_pool_run(struct td_pool *pool, int (*fn)(void *arg), void *arg);
 
 /*
+ * The same for work whose time is about proportional to len bytes, and that never blocks.  From what it took before it
+ * is known what is best: sent to a worker; or brief work (below); or done at once, where sending would take longer.
+ * *pace is all-zero at first, and one for each kind of work on one sort of data; NULL: as td_pool_run.
+ */
+struct td_pace {
+	uint64_t ns_per_kib; /* of processor time; 0: nothing known yet */
+	unsigned nr;         /* runs so far */
+};
+
+TD_CO TD_CHECK int td_pool_run_paced(struct td_pool *pool, int (*fn)(void *arg), void *arg,
+				     struct td_pace *pace, size_t len);
+
+/*
  * The same for callers that are not coroutines: done(w, result) runs on the loop's thread later, never inside
  * td_pool_submit, and may free *w.
  */
@@ -37,6 +50,7 @@ struct td_work {
 	int (*fn)(void *arg);
 	void (*done)(struct td_work *w, int result);
 	void *arg;
+	bool brief; /* some 100 us, and it never blocks: the loop's thread takes it too when its turn comes to it */
 	int result;
 	struct td_work *next;
 };

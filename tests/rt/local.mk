@@ -10,6 +10,7 @@ RT_TESTS = \
 	tests/rt/test-lock \
 	tests/rt/test-loop \
 	tests/rt/test-opts \
+	tests/rt/test-pace \
 	tests/rt/test-pool
 
 RT_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/drivers $(CMOCKA_CFLAGS)
@@ -34,6 +35,8 @@ tests_rt_test_loop_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_loop_LDADD = $(RT_LIBS)
 tests_rt_test_opts_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_opts_LDADD = $(RT_LIBS)
+tests_rt_test_pace_CPPFLAGS = $(RT_CPPFLAGS)
+tests_rt_test_pace_LDADD = $(RT_LIBS)
 tests_rt_test_pool_CPPFLAGS = $(RT_CPPFLAGS)
 tests_rt_test_pool_LDADD = $(RT_LIBS)
 
