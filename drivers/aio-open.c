@@ -247,6 +247,7 @@ static void set_limits(struct td_image *im, const struct stat *st)
 		a->page = TD_MAX(a->page, fs_block);
 	im->limits.block_size = a->align;
 	im->limits.mem_align = a->direct ? a->mem_align : 1;
+	im->limits.device = a->device;
 	if (a->device) {
 		uint64_t discard = queue_number(st->st_rdev, "discard_granularity");
 

@@ -232,7 +232,8 @@ static int compare(struct check *c)
 	if (c->endless)
 		end = c->g->im->child->size;
 	c->ret->image_end = end;
-	if (r == 0 && end < c->g->im->child->size && c->ret->corruptions == 0 && c->ret->errors == 0)
+	if (r == 0 && end < c->g->im->child->size && !c->g->im->child->limits.device &&
+	    c->ret->corruptions == 0 && c->ret->errors == 0)
 		r = see_gap(c, end, c->g->im->child->size);
 	return r;
 }

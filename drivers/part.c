@@ -128,6 +128,9 @@ static int part_create_path(const struct td_create *c, const char *name, char **
 	struct stat st;
 
 	assert(!strchr(name, '/'));
+	if (stat(c->path, &st) == 0 && !S_ISREG(st.st_mode))
+		return td_err_set(ret_err, -ENOTSUP,
+				  "%s: an image of several files cannot be made on a device", c->path);
 	if (asprintf(ret_path, "%.*s%s", slash ? (int)(slash - c->path) + 1 : 0, c->path, name) < 0)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", c->path);
 	if (lstat(*ret_path, &st) < 0)

@@ -61,6 +61,8 @@ int td_node_open(const struct td_place *at, const struct td_driver *drv, const c
 		td_image_free(im);
 		return r;
 	}
+	im->limits.device &=
+		!(drv->flags & TD_FORMAT); /* a format can be resized on one, as far as it goes */
 	*ret_im = im;
 	return 0;
 }

@@ -250,10 +250,10 @@ struct hole {
 static bool next_hole(const struct check *c, uint64_t *from, uint32_t *i, struct hole *ret)
 {
 	const struct vhd *v = c->v;
-	uint64_t len = vhd_block_len(&v->g);
+	uint64_t len = vhd_block_len(&v->g), last = v->child->limits.device ? 0 : v->end;
 
 	for (; *i <= c->nr; ++*i) {
-		uint64_t at = *from, end = *i < c->nr ? place(&c->present[*i]) : v->end;
+		uint64_t at = *from, end = *i < c->nr ? place(&c->present[*i]) : last;
 
 		*from = *i < c->nr ? TD_MAX(*from, end + len) : *from;
 		for (unsigned a = 0; a < v->nr_areas;

@@ -112,6 +112,7 @@ struct td_limits {
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;       /* zero() is cheaper than writing */
 	uint32_t cluster_size;     /* the unit in which a format maps and allocates; 0: there is none */
+	bool device; /* it is as long as it is: what a format has not used of it is no leak */
 
 	/*
 	 * Each cluster is written once at most, with writes of whole ones that begin in the order of the disk, and

@@ -71,6 +71,7 @@ EXTRA_DIST += tests/e2e/ringlib.py tests/e2e/ring-hostile.py
 E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/hostile-tools.sh
 EXTRA_DIST += tests/e2e/hostile-corpus.py tests/e2e/hostile-tools.py
+E2E += tests/e2e/device-images.sh
 E2E += tests/e2e/images.sh
 E2E += tests/e2e/matrix.sh
 E2E += tests/e2e/man.sh
