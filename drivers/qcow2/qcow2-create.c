@@ -114,6 +114,8 @@ static int read_data_file(struct wish *w, struct td_err *ret_err)
 			w->data_file);
 	if (w->c->called && strcmp(w->data_file, basename(w->c->called)) == 0)
 		return td_err_set(ret_err, -EINVAL, "data_file=%s: that is the image itself", w->data_file);
+	if (w->backing_file && strcmp(w->data_file, w->backing_file) == 0)
+		return td_err_set(ret_err, -EINVAL, "data_file=%s: that is the backing file", w->data_file);
 	if (w->h.version < 3)
 		return td_err_set(ret_err, -EINVAL, "version 2 has no external data files: use version 3");
 	if (raw && w->backing_file)

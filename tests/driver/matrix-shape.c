@@ -149,11 +149,15 @@ static void describe(struct shape *s)
 			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, " <- raw %llu",
 					      (unsigned long long)l->size);
 		else
-			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s %llu",
+			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s%s %llu",
 					      i + 1 < s->nr ? " <-" : "", l->version, 1u << l->cluster_bits,
 					      1u << l->refcount_order, l->lazy ? "/lazy" : "",
 					      l->zstd ? "/zstd" : "", l->prealloc ? "/" : "",
-					      l->prealloc ? l->prealloc : "", (unsigned long long)l->size);
+					      l->prealloc ? l->prealloc : "",
+					      l->data_raw ? "/raw data file"
+					      : l->data   ? "/data file"
+							  : "",
+					      (unsigned long long)l->size);
 	}
 }
 
@@ -164,6 +168,18 @@ static void choose_crypt(struct shape *s)
 		return;
 	s->crypt = shape_chance(s, 50) ? "luks" : "aes";
 	s->packs = false; /* the two exclude each other */
+}
+
+/* Likewise. */
+static void choose_data_file(struct shape *s)
+{
+	struct layer *l = shape_top(s);
+
+	if (l->version < 3 || s->snapshot || !shape_chance(s, 20))
+		return;
+	l->data = true;
+	l->data_raw = s->nr == 1 && shape_chance(s, 50);
+	s->packs = false;
 }
 
 void shape_choose(struct shape *s, uint64_t seed)
@@ -182,6 +198,7 @@ void shape_choose(struct shape *s, uint64_t seed)
 	if (s->nr == 1 && shape_chance(s, 15))
 		shape_top(s)->prealloc = preallocs[shape_below(s, TD_NELEMS(preallocs))];
 	choose_crypt(s);
+	choose_data_file(s);
 	describe(s);
 }
 
@@ -189,10 +206,11 @@ void shape_choose(struct shape *s, uint64_t seed)
 
 static void layer_options(const struct layer *l, char *out, size_t len)
 {
-	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s%s",
+	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s%s%s%s",
 		       l->version == 2 ? "0.10" : "1.1", 1u << l->cluster_bits, 1u << l->refcount_order,
 		       l->lazy ? ",lazy_refcounts=on" : "", l->zstd ? ",compression_type=zstd" : "",
-		       l->prealloc ? ",preallocation=" : "", l->prealloc ? l->prealloc : "");
+		       l->prealloc ? ",preallocation=" : "", l->prealloc ? l->prealloc : "",
+		       l->data ? ",data_file=data" : "", l->data_raw ? ",data_file_raw=on" : "");
 }
 
 static const char *layer_format(const struct layer *l)
@@ -268,7 +286,7 @@ static size_t packed_writes(struct shape *s, const struct layer *l, char *out, s
 	size_t n = 0;
 
 	out[0] = '\0';
-	if (l->raw || l->prealloc || is_encrypted(s, l) || !shape_chance(s, 50))
+	if (l->raw || l->prealloc || l->data || is_encrypted(s, l) || !shape_chance(s, 50))
 		return 0;
 	/* Eight to a host cluster, and the snapshot counts each again: too many for narrow refcounts. */
 	if (s->snapshot && l->refcount_order < 3)
@@ -377,7 +395,7 @@ int shape_make(struct shape *s, struct testenv *t)
 		if (r == 0)
 			r = write_layer(s, t, &s->layer[i], 8, true);
 	}
-	if (r == 0 && shape_top(s)->refcount_order >= 3 && shape_chance(s, 40))
+	if (r == 0 && !shape_top(s)->data && shape_top(s)->refcount_order >= 3 && shape_chance(s, 40))
 		r = leave_free_clusters(s, t);
 	if (r == 0 && s->snapshot)
 		r = make_snapshot(s, t);

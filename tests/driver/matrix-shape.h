@@ -15,6 +15,7 @@ struct layer {
 	uint32_t version, cluster_bits, refcount_order;
 	bool lazy, zstd;
 	const char *prealloc; /* NULL: not */
+	bool data, data_raw;  /* the top alone: its data is in the file "data", which is the disk by itself */
 	uint64_t size;
 	char name[16];
 	const char *opts, *qemu; /* other formats: options of our create; or of qemu-img's, which made it */

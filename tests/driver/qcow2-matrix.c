@@ -583,6 +583,10 @@ static int check_with_qemu(struct run *m)
 	r = qemu_check(m);
 	if (r == 0 && (!m->s.format || m->s.qemu_reads))
 		r = compare_by_qemu(m);
+	/* What qemu-img makes ends with a whole cluster. */
+	if (r == 0 && shape_top(&m->s)->data_raw && !m->s.crypt &&
+	    shape_sh(m->t.dir, "cmp -n %zu data model.raw", m->size) < 0)
+		r = wrong(m, "the raw data file is not the disk");
 	return r;
 }
 

@@ -129,6 +129,9 @@ cmp back.raw model.raw || fail "converted back"
 expect_fail 'not empty|exists' tap-img convert -q -f raw -O qcow2 -o data_file=d1.raw model.raw c2.qcow2
 expect_fail '[Nn]ot supported|ompress' tap-img convert -q -c -f raw -O qcow2 -o data_file=d2.raw model.raw c2.qcow2
 [ ! -e d2.raw ] || fail "a create that failed has left a data file"
+# With --force and without locks.
+expect_fail 'is what is read' tap-img convert -q --force -U -f raw -O qcow2 -o data_file=model.raw model.raw c2.qcow2
+expect_fail 'backing file' tap-img create --force -f qcow2 -b model.raw -F raw -o data_file=model.raw e.qcow2
 expect_fail 'image itself' tap-img convert -q -f raw -O qcow2 -o data_file=c2.qcow2 model.raw c2.qcow2
 for kind in '' ,data_file_raw=on; do
 	tap-img measure -O qcow2 -o "data_file=x$kind" --size 10M >ours.out

@@ -188,14 +188,22 @@ static int open_source(struct convert_job *job)
 	return r;
 }
 
-static int refuse_same_file(struct convert_job *job)
+static int refuse_same_file(struct convert_job *job, const char *path)
 {
 	struct stat st;
 
-	if (stat(job->target.spec->path, &st) < 0 || !source_has_file(&job->source, &st))
+	if (stat(path, &st) < 0 || !source_has_file(&job->source, &st))
 		return 0;
-	return td_err_set(job->err, -EINVAL, "%s: is what is read, or a backing file of it",
-			  job->target.spec->path);
+	return td_err_set(job->err, -EINVAL, "%s: is what is read, or a backing file of it", path);
+}
+
+/* It would be made anew before anything is read. */
+static int refuse_data_file(struct convert_job *job)
+{
+	td_cleanup(free) char *path = NULL;
+	int r = newimage_beside(job->target.spec, &job->opts, "data_file", &path);
+
+	return r == 0 && path ? refuse_same_file(job, path) : r;
 }
 
 static int make_target(struct convert_job *job, uint64_t size)
@@ -204,6 +212,8 @@ static int make_target(struct convert_job *job, uint64_t size)
 	uint64_t ignored;
 	int r = newimage_options(&a->options, a->backing, a->backing_format, &job->opts, job->err);
 
+	if (r == 0)
+		r = refuse_data_file(job);
 	if (r < 0)
 		return r;
 	job->copy.over_backing = newimage_has_backing(&job->opts);
@@ -273,7 +283,7 @@ static int open_target(struct convert_job *job)
 		r = target_parse(&job->target, &job->env.env, job->operands[job->nr_sources],
 				 a->target_format, direct, job->err);
 	if (r == 0)
-		r = refuse_same_file(job);
+		r = refuse_same_file(job, job->target.spec->path);
 	job->target.force = a->force;
 	if (r == 0)
 		r = a->no_create ? use_target(job, size) : make_target(job, size);

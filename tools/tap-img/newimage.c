@@ -34,6 +34,19 @@ bool newimage_has_backing(const struct td_opts *opts)
 	return peek(opts, "backing_file") != NULL;
 }
 
+int newimage_beside(const struct td_spec *spec, const struct td_opts *opts, const char *option,
+		    char **ret_path)
+{
+	const char *name = peek(opts, option), *slash = strrchr(spec->path, '/');
+
+	*ret_path = NULL;
+	if (!name)
+		return 0;
+	return asprintf(ret_path, "%.*s%s", slash ? (int)(slash - spec->path) + 1 : 0, spec->path, name) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
 /* A relative name is relative to the new image, where it will be looked for ever after. */
 static int backing_text(const struct td_spec *spec, const struct td_opts *opts, char **ret_text,
 			struct td_err *ret_err)
