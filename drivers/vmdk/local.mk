@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 drivers_libdrivers_a_SOURCES += \
+	drivers/vmdk/vmdk-backing.c \
 	drivers/vmdk/vmdk-check.c \
 	drivers/vmdk/vmdk-cid.c \
 	drivers/vmdk/vmdk-cowd-file.c \

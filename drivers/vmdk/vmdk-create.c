@@ -140,15 +140,6 @@ static int read_geometry(struct wish *w, struct td_err *ret_err)
 	return 0;
 }
 
-/* In the descriptor it stands between quotes, on one line. */
-static int check_name(const char *name, struct td_err *ret_err)
-{
-	if (strpbrk(name, "\"\n\r"))
-		return td_err_set(ret_err, -EINVAL,
-				  "'%s': a vmdk cannot name a file with \" or a line end in it", name);
-	return strlen(name) > VMDK_MAX_NAME ? td_err_set(ret_err, -ENAMETOOLONG, "%s: too long", name) : 0;
-}
-
 static int read_backing(struct wish *w, struct td_err *ret_err)
 {
 	const char *fmt = td_opts_get(w->c->opts, "backing_fmt"), *slash = strrchr(w->c->path, '/');
@@ -165,7 +156,7 @@ static int read_backing(struct wish *w, struct td_err *ret_err)
 		return td_err_set(ret_err, -EINVAL,
 				  "subformat=%s and a backing file exclude each other: it holds all sectors",
 				  w->kind->name);
-	r = check_name(w->backing, ret_err);
+	r = vmdk_check_name(w->backing, ret_err);
 	if (r < 0)
 		return r;
 	if (asprintf(&path, "%.*s%s", slash && *w->backing != '/' ? (int)(slash - w->c->path) + 1 : 0,
@@ -261,7 +252,7 @@ static void put_text(const struct wish *w, FILE *f)
 
 static int make_text(struct wish *w, struct td_err *ret_err)
 {
-	int r = check_name(base_of(w->c->called), ret_err);
+	int r = vmdk_check_name(base_of(w->c->called), ret_err);
 	FILE *f;
 
 	if (r < 0)

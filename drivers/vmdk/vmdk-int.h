@@ -106,6 +106,13 @@ int vmdk_check_backing(struct td_image *im, struct td_err *ret_err);
 /* The CID of another image, for a descriptor that is to name it as its parent. */
 TD_CO TD_CHECK int vmdk_cid_of(struct td_env *env, const char *path, uint32_t *ret, struct td_err *ret_err);
 
+/* ---- vmdk-backing.c ---- */
+
+TD_CO int vmdk_set_backing(struct td_image *im, const char *path, const char *format, struct td_err *ret_err);
+
+/* Can a descriptor have it between quotes, on one line? */
+TD_CHECK int vmdk_check_name(const char *name, struct td_err *ret_err);
+
 /* ---- vmdk-cid.c ---- */
 
 /* Before anything is written: the disk is not what its children took it for any more. */

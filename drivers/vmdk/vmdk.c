@@ -204,6 +204,7 @@ const struct td_driver td_vmdk = {
 	.flush = vmdk_flush,
 	.extent = vmdk_extent,
 	.check = vmdk_check,
+	.set_backing = vmdk_set_backing,
 	.empty = vmdk_empty,
 	.info = vmdk_info,
 	.counters = vmdk_counters,

@@ -154,6 +154,11 @@ tests_driver_test_grains_packed_SOURCES = tests/driver/test-grains-packed.c
 tests_driver_test_grains_packed_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_grains_packed_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-vmdk-backing
+tests_driver_test_vmdk_backing_SOURCES = tests/driver/test-vmdk-backing.c
+tests_driver_test_vmdk_backing_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vmdk_backing_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-format-faults
 tests_driver_test_format_faults_SOURCES = tests/driver/test-format-faults.c $(FORMAT_TEST_SOURCES)
 tests_driver_test_format_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
