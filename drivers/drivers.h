@@ -14,7 +14,7 @@
 #include <blktap/spec.h>
 
 extern const struct td_driver td_aio, td_fault, td_null, td_qcow, td_qcow2, td_ram, td_stdout, td_throttle,
-	td_vdi, td_vhd, td_vmdk;
+	td_vdi, td_vhd, td_vhdx, td_vmdk;
 
 /* An image never ends beyond this, so that every offset is a positive off_t. */
 #define TD_IMAGE_MAX ((uint64_t)INT64_MAX)

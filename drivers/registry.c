@@ -15,6 +15,7 @@ static const struct td_driver *const drivers[] = {
 	&td_throttle,
 	&td_vdi,
 	&td_vhd,
+	&td_vhdx,
 	&td_vmdk,
 };
 

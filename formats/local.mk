@@ -19,6 +19,10 @@ formats_libformats_a_SOURCES = \
 	formats/vhd-header.c \
 	formats/vhd-names.c \
 	formats/vhd-tables.c \
+	formats/vhdx-header.c \
+	formats/vhdx-locator.c \
+	formats/vhdx-log.c \
+	formats/vhdx-metadata.c \
 	formats/vmdk-cowd.c \
 	formats/vmdk-desc.c \
 	formats/vmdk-grain.c \

@@ -22,6 +22,7 @@ noinst_HEADERS = \
 	include/blktap/luks.h \
 	include/blktap/meta.h \
 	include/blktap/opts.h \
+	include/blktap/packed.h \
 	include/blktap/policy.h \
 	include/blktap/pool.h \
 	include/blktap/qcow.h \
@@ -32,5 +33,6 @@ noinst_HEADERS = \
 	include/blktap/vbd.h \
 	include/blktap/vdi.h \
 	include/blktap/vhd.h \
+	include/blktap/vhdx.h \
 	include/blktap/vmdk.h \
 	include/blktap/xs.h

@@ -115,9 +115,12 @@ part_interop()
 		INTEROP_SEED=$((INTEROP_SEED + i)) INTEROP_OPS=40 run_to "$out" "$srcdir/tests/e2e/interop-vmdk.sh"
 	done
 	INTEROP_RUNS=$others run_to "$out" "$srcdir/tests/e2e/interop-vhd.sh"
+	INTEROP_RUNS=$others run_to "$out" "$srcdir/tests/e2e/interop-vhdx.sh"
+	INTEROP_RUNS=$others run_to "$out" "$srcdir/tests/e2e/interop-vdi.sh"
 	run_to "$out" "$srcdir/tests/e2e/interop-qcow.sh"
 	run_to "$out" "$srcdir/tests/e2e/interop-crypt.sh"
-	rounds "${INTEROP_RUNS:-200}" "random disks of qcow2, $others times the tests of vmdk and vhd, qcow, encryption"
+	rounds "${INTEROP_RUNS:-200}" \
+		"random disks of qcow2, $others times the tests of vmdk, vhd, vhdx and vdi, qcow, encryption"
 }
 
 part_check()

@@ -87,7 +87,7 @@ check_copy()
 count=0
 while IFS=$'\t' read -r set file _ _ _ format size sha data _; do
 	case $format in
-	qcow2 | vmdk | vpc) ;;
+	qcow2 | vhdx | vmdk | vpc) ;;
 	*) continue ;;
 	esac
 	# QEMU alone takes the geometry for the size of what VirtualBox made; all others, and VirtualBox, the size that
@@ -103,8 +103,8 @@ while IFS=$'\t' read -r set file _ _ _ format size sha data _; do
 		gunzip -c "$images/$set/$file.gz" >"$dir/$file"
 	fi
 	check_in_place "$set" "$dir" "$file" "$format" "$size" "$sha" "$data"
-	# A vmdk's file may be one of several.
-	[ "$format" = vmdk ] || check_copy "$set" "$dir" "$file" "$format" "$size" "$sha" "$data"
+	# A vmdk's file may be one of several; a vhdx is only read.
+	[[ $format == vmdk || $format == vhdx ]] || check_copy "$set" "$dir" "$file" "$format" "$size" "$sha" "$data"
 	say "$set: equal"
 	count=$((count + 1))
 done <"$manifest"

@@ -9,6 +9,7 @@ FUZZ_REPLAYS = \
 	tests/fuzz/replay-tables \
 	tests/fuzz/replay-vdi \
 	tests/fuzz/replay-vhd \
+	tests/fuzz/replay-vhdx \
 	tests/fuzz/replay-vmdk
 
 check_PROGRAMS += $(FUZZ_REPLAYS)
@@ -67,6 +68,10 @@ tests_fuzz_replay_vhd_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhd.c tests/
 tests_fuzz_replay_vhd_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhd"'
 tests_fuzz_replay_vhd_CFLAGS = $(FUZZ_CFLAGS)
 tests_fuzz_replay_vhd_LDADD = $(FUZZ_LIBS)
+tests_fuzz_replay_vhdx_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vhdx.c tests/fuzz/fuzz.h
+tests_fuzz_replay_vhdx_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vhdx"'
+tests_fuzz_replay_vhdx_CFLAGS = $(FUZZ_CFLAGS)
+tests_fuzz_replay_vhdx_LDADD = $(FUZZ_LIBS)
 tests_fuzz_replay_vmdk_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz-vmdk.c tests/fuzz/fuzz.h
 tests_fuzz_replay_vmdk_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_NAME='"vmdk"'
 tests_fuzz_replay_vmdk_CFLAGS = $(FUZZ_CFLAGS)
@@ -126,6 +131,7 @@ FUZZ_TARGETS = \
 	tests/fuzz/fuzz-tables \
 	tests/fuzz/fuzz-vdi \
 	tests/fuzz/fuzz-vhd \
+	tests/fuzz/fuzz-vhdx \
 	tests/fuzz/fuzz-vmdk
 
 noinst_PROGRAMS += $(FUZZ_TARGETS)
@@ -157,6 +163,9 @@ tests_fuzz_fuzz_vdi_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_vhd_SOURCES = tests/fuzz/fuzz-vhd.c
 tests_fuzz_fuzz_vhd_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_vhd_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_vhdx_SOURCES = tests/fuzz/fuzz-vhdx.c
+tests_fuzz_fuzz_vhdx_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+tests_fuzz_fuzz_vhdx_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_vmdk_SOURCES = tests/fuzz/fuzz-vmdk.c
 tests_fuzz_fuzz_vmdk_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_fuzz_vmdk_LDADD = $(FUZZ_LIBS)

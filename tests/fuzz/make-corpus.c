@@ -9,6 +9,7 @@
 #include <blktap/qcow2.h>
 #include <blktap/vdi.h>
 #include <blktap/vhd.h>
+#include <blktap/vhdx.h>
 
 static const char *top;
 
@@ -256,6 +257,110 @@ static void vdi(void)
 	put("vdi/dynamic", buf, sizeof(buf));
 }
 
+/* What stands where is told in fuzz-vhdx.c; ours are not written, so there is no encoder. */
+static void put_guid(uint8_t *p, const char *text)
+{
+	td_ignore(td_guid_parse(text, p)); /* they are all well */
+}
+
+static void vhdx_tables(void)
+{
+	uint8_t header[2 + 256] = { 0 }, region[2 + 16 + 64] = "\1\0regi";
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t *p = header + 2 + (size_t)i * 128;
+
+		memcpy(p, "head", 4);
+		p[8] = (uint8_t)(i + 1);
+		p[48] = 7;
+		p[66] = 1;
+		td_put_le32(p + 68, VHDX_MIB);
+		td_put_le64(p + 72, VHDX_MIB);
+	}
+	put("vhdx/headers", header, sizeof(header));
+	region[2 + 8] = 2;
+	put_guid(region + 18, "2dc27766-f623-4200-9d64-115e9bfd4a08");
+	put_guid(region + 50, "8b7ca206-4790-4b9a-b8fe-575f050f886e");
+	for (unsigned i = 0; i < 2; i++) {
+		td_put_le64(region + 18 + 32 * i + 16, (2ull + i) * VHDX_MIB);
+		td_put_le32(region + 18 + 32 * i + 24, VHDX_MIB);
+	}
+	put("vhdx/regions", region, sizeof(region));
+}
+
+static void vhdx_metadata(void)
+{
+	static const char *const guids[] = {
+		"caa16737-fa36-4d43-b3b6-33f0aa44e76b", "2fa54224-cd1b-4876-b211-5dbed83bf4b8",
+		"beca12ab-b2e6-4523-93ef-c309e000c746", "8141bf1d-a96f-4709-ba47-f233a8faab5f",
+		"cda348c7-445d-4471-9cc9-e9885251c556", "a8d35f2d-b30b-454d-abf7-d3d84834ab0c",
+	};
+	static const uint8_t lens[] = { 8, 8, 16, 4, 4, 60 };
+	uint8_t buf[2 + 256 + 80 + 4 + 24] = "\2\0metadata", *items = buf + 2 + 256;
+
+	buf[2 + 10] = TD_NELEMS(guids);
+	for (unsigned i = 0; i < TD_NELEMS(guids); i++) {
+		uint8_t *p = buf + 2 + 32 + (size_t)i * 32;
+
+		put_guid(p, guids[i]);
+		td_put_le32(p + 16, VHDX_TABLE + 64 * i);
+		p[20] = lens[i];
+		p[24] = 4;
+	}
+	td_put_le32(items, VHDX_MIB);
+	items[4] = 2;
+	td_put_le64(items + 16, 9ull << 30);
+	td_put_le32(items + 48, 512);
+	td_put_le32(items + 64, 4096);
+	td_put_le32(items + 80, VHDX_MIB);
+	td_put_le64(items + 84, 5 * VHDX_MIB | VHDX_PRESENT);
+	td_put_le64(items + 92, 6 * VHDX_MIB | VHDX_PARTLY);
+	td_put_le64(items + 100, VHDX_UNMAPPED);
+	put("vhdx/metadata", buf, sizeof(buf));
+}
+
+static void vhdx_locator(void)
+{
+	static const char key[] = "parent_linkage", value[] = "{83ed0ec3-24c8-49a6-a959-5e4bd1288791}";
+	uint8_t buf[2 + 32 + 28 + 76] = "\3", *p = buf + 2;
+
+	put_guid(p, "b04aefb7-d19e-4a81-b789-25b8e9445913");
+	p[18] = 1;
+	p[20] = 32;
+	p[24] = 60;
+	p[28] = 28;
+	p[30] = 76;
+	for (unsigned i = 0; key[i]; i++)
+		p[32 + 2 * i] = (uint8_t)key[i];
+	for (unsigned i = 0; value[i]; i++)
+		p[60 + 2 * i] = (uint8_t)value[i];
+	put("vhdx/locator", buf, sizeof(buf));
+}
+
+/* Two entries, of one sector of data and of zeros. */
+static void vhdx_ring(void)
+{
+	uint8_t buf[2 + 3 * 256] = "\4\0", *one = buf + 2, *data = one + 256, *two = data + 256;
+
+	memcpy(one, "loge", 4);
+	td_put_le32(one + 8, 2 * VHDX_SECTOR);
+	one[16] = one[24] = 1;
+	memcpy(one + 64, "desc", 4);
+	td_put_le64(one + 80, 2 * VHDX_MIB);
+	one[88] = 1;
+	memcpy(data, "data", 4);
+	data[252] = 1;
+	memcpy(two, "loge", 4);
+	td_put_le32(two + 8, VHDX_SECTOR);
+	two[16] = 2;
+	two[24] = 1;
+	memcpy(two + 64, "zero", 4);
+	td_put_le64(two + 72, VHDX_MIB);
+	td_put_le64(two + 80, 3 * VHDX_MIB);
+	two[88] = 2;
+	put("vhdx/log", buf, sizeof(buf));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -273,5 +378,9 @@ int main(int argc, char **argv)
 	refcounts();
 	vdi();
 	vhd();
+	vhdx_tables();
+	vhdx_metadata();
+	vhdx_locator();
+	vhdx_ring();
 	return 0;
 }

@@ -11,7 +11,7 @@ seconds=${1:-${FUZZ_SECONDS:-2}}
 [ $# = 0 ] || shift
 src=${srcdir:-$(cd "$(dirname "$0")/../.." && pwd)}
 clang=${FUZZ_CC:-clang}
-codecs="header tables snapshots bitmaps inflate luks qcow vdi vhd vmdk"
+codecs="header tables snapshots bitmaps inflate luks qcow vdi vhd vhdx vmdk"
 drivers="refcounts image ring nbd"
 
 tmp=$(mktemp -d)
@@ -135,7 +135,7 @@ compile_drivers()
 one()
 {
 	case $1 in
-	header | tables | snapshots | bitmaps | inflate | luks | qcow | vdi | vhd | vmdk)
+	header | tables | snapshots | bitmaps | inflate | luks | qcow | vdi | vhd | vhdx | vmdk)
 		build "$1" codec
 		fuzz "$1" "$src/tests/fuzz/corpus/$1" -max_len=4096 -rss_limit_mb=512
 		;;

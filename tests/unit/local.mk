@@ -19,6 +19,10 @@ UNIT_TESTS = \
 	tests/unit/test-vhd-header \
 	tests/unit/test-vhd-names \
 	tests/unit/test-vhd-tables \
+	tests/unit/test-vhdx-header \
+	tests/unit/test-vhdx-locator \
+	tests/unit/test-vhdx-log \
+	tests/unit/test-vhdx-metadata \
 	tests/unit/test-vdev \
 	tests/unit/test-vmdk-cowd \
 	tests/unit/test-vmdk-desc \
@@ -94,6 +98,18 @@ tests_unit_test_vhd_names_LDADD = $(UNIT_LIBS)
 tests_unit_test_vhd_tables_SOURCES = tests/unit/test-vhd-tables.c tests/unit/unit.h
 tests_unit_test_vhd_tables_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vhd_tables_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhdx_header_SOURCES = tests/unit/test-vhdx-header.c tests/unit/unit.h
+tests_unit_test_vhdx_header_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhdx_header_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhdx_locator_SOURCES = tests/unit/test-vhdx-locator.c tests/unit/unit.h
+tests_unit_test_vhdx_locator_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhdx_locator_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhdx_log_SOURCES = tests/unit/test-vhdx-log.c tests/unit/unit.h
+tests_unit_test_vhdx_log_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhdx_log_LDADD = $(UNIT_LIBS)
+tests_unit_test_vhdx_metadata_SOURCES = tests/unit/test-vhdx-metadata.c tests/unit/unit.h
+tests_unit_test_vhdx_metadata_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_vhdx_metadata_LDADD = $(UNIT_LIBS)
 tests_unit_test_vmdk_cowd_SOURCES = tests/unit/test-vmdk-cowd.c tests/unit/unit.h
 tests_unit_test_vmdk_cowd_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_vmdk_cowd_LDADD = $(UNIT_LIBS)

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The log replayed in memory: nothing is written, but what the log says is read instead of what the file has.
+ *
+ * There are few changes (a log has 256 sectors), so each look goes through all of them, the newest first.
+ */
+#include "vhdx-int.h"
+
+#define CHANGES_STEP 256u
+
+static const uint8_t zero_unit[VHDX_UNIT];
+
+/* ---- opening it ---- */
+
+static int add_change(void *arg, uint64_t off, uint64_t len, const uint8_t *bytes)
+{
+	struct vhdx *v = arg;
+
+	if (len == 0)
+		return 0;
+	if (v->nr_changes == VHDX_CHANGES_MAX)
+		return -E2BIG;
+	if (v->nr_changes % CHANGES_STEP == 0) {
+		struct vhdx_change *more =
+			reallocarray(v->change, v->nr_changes + CHANGES_STEP, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		v->change = more;
+	}
+	v->changed_from = v->nr_changes == 0 ? off : TD_MIN(v->changed_from, off);
+	v->changed_to = TD_MAX(v->changed_to, off + len);
+	v->change[v->nr_changes++] = (struct vhdx_change){ .off = off, .len = len, .bytes = bytes };
+	return 0;
+}
+
+static int replay(struct vhdx *v, struct td_err *ret_err)
+{
+	int r;
+
+	vhdx_log_find(v->log, v->h.log_len, v->h.log_guid, &v->replayed);
+	if (v->replayed.entries == 0)
+		return 0;
+	if (v->replayed.flushed > v->child->size)
+		return td_err_set(ret_err, -EUCLEAN,
+				  "its log knows of %llu bytes, of which the file has %llu: it was cut off",
+				  (unsigned long long)v->replayed.flushed,
+				  (unsigned long long)v->child->size);
+	if (v->replayed.file_size > VHDX_OFF_MAX)
+		return td_err_set(ret_err, -EUCLEAN, "its log wants a file of %llu bytes",
+				  (unsigned long long)v->replayed.file_size);
+	v->end = TD_MAX(v->end, v->replayed.file_size);
+	r = vhdx_log_replay(v->log, v->h.log_len, &v->replayed, add_change, v);
+	if (r == -E2BIG)
+		return td_err_set(ret_err, -ENOTSUP, "a log of more than %u changes is not supported",
+				  VHDX_CHANGES_MAX);
+	return r < 0 ? td_err_set(ret_err, r, "its log cannot be replayed: %s", strerror(-r)) : 0;
+}
+
+int vhdx_log_open(struct vhdx *v, struct td_err *ret_err)
+{
+	int r;
+
+	v->end = v->child->size;
+	if (td_guid_is_zero(v->h.log_guid))
+		return 0;
+	if (!td_in_range(v->h.log_off, v->h.log_len, v->child->size))
+		return td_err_set(ret_err, -EUCLEAN, "its log does not lie inside the file");
+	v->log = malloc(v->h.log_len);
+	if (!v->log)
+		return td_err_set(ret_err, -ENOMEM, "no memory");
+	r = td_image_pread(v->child, v->h.log_off, v->log, v->h.log_len, TD_EXACT);
+	if (r < 0)
+		return td_err_set(ret_err, r, "its log cannot be read: %s", strerror(-r));
+	return replay(v, ret_err);
+}
+
+void vhdx_log_close(struct vhdx *v)
+{
+	free(v->change);
+	free(v->log);
+	v->change = NULL;
+	v->log = NULL;
+}
+
+/* ---- looking ---- */
+
+/*
+ * The change that decides what is at host_off, or NULL.  *len: cut to as far as that holds.
+ */
+static const struct vhdx_change *find(const struct vhdx *v, uint64_t host_off, uint64_t *len)
+{
+	uint64_t end = host_off + *len;
+
+	if (host_off >= v->changed_to || end <= v->changed_from)
+		return NULL;
+	for (unsigned i = v->nr_changes; i-- > 0;) {
+		const struct vhdx_change *c = &v->change[i];
+
+		if (host_off >= c->off && host_off - c->off < c->len) {
+			*len = TD_MIN(end, c->off + c->len) - host_off;
+			return c;
+		}
+		if (c->off > host_off)
+			end = TD_MIN(end, c->off);
+	}
+	*len = end - host_off;
+	return NULL;
+}
+
+int vhdx_file_read(struct vhdx *v, uint64_t host_off, const struct td_iov *iov)
+{
+	int r = 0;
+
+	for (uint64_t done = 0, n; r == 0 && done < iov->len; done += n) {
+		const struct vhdx_change *c;
+		struct td_iov part;
+
+		n = iov->len - done;
+		c = find(v, host_off + done, &n);
+		part = td_iov_slice(iov, done, n);
+		if (!c)
+			r = td_image_preadv(v->child, host_off + done, &part, 0);
+		else if (c->bytes)
+			td_iov_from_buf(&part, c->bytes + (host_off + done - c->off));
+		else
+			td_iov_zero(&part);
+	}
+	return r;
+}
+
+int vhdx_file_pread(struct vhdx *v, uint64_t host_off, void *buf, size_t len)
+{
+	struct iovec vec;
+	struct td_iov iov = td_iov_buf(&vec, buf, len);
+
+	return td_in_range(host_off, len, v->end) ? vhdx_file_read(v, host_off, &iov) : -EUCLEAN;
+}
+
+int vhdx_unit(struct vhdx *v, unsigned level, uint64_t host_off, const uint8_t **ret)
+{
+	uint64_t len = VHDX_UNIT;
+	const struct vhdx_change *c = find(v, host_off, &len);
+	uint8_t *unit = NULL;
+	int r;
+
+	if (c) { /* changes and units have the same borders */
+		*ret = c->bytes ? c->bytes + (host_off - c->off) : zero_unit;
+		return 0;
+	}
+	unit = td_meta_look(v->meta, level, host_off);
+	r = unit ? 0 : td_meta_get(v->meta, level, host_off, &unit);
+	if (r == 0)
+		*ret = unit;
+	return r;
+}
