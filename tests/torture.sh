@@ -130,6 +130,7 @@ part_check()
 	images=$(sum "$out" 'damaged images')
 	at_least "${CHECK_IMAGES:-150}" "$images" "damaged images"
 	TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-check
+	REPAIR_ROUNDS=${REPAIR_ROUNDS:-15} run_to "$out" "$srcdir/tests/e2e/grains-repair.sh"
 	rounds "$images" "damaged images"
 }
 

@@ -71,6 +71,8 @@ E2E += tests/e2e/ring-life.sh
 E2E += tests/e2e/ring-load.sh
 EXTRA_DIST += tests/e2e/ringlib.py tests/e2e/ring-hostile.py
 
+E2E += tests/e2e/grains-repair.sh
+EXTRA_DIST += tests/e2e/grains-damage.py
 E2E += tests/e2e/hostile-images.sh
 E2E += tests/e2e/hostile-tools.sh
 EXTRA_DIST += tests/e2e/hostile-corpus.py tests/e2e/hostile-tools.py
