@@ -117,6 +117,9 @@ int vhd_geom_of(const struct vhd_footer *f, const struct vhd_header *h, struct v
 		return td_err_set(ret_err, -EUCLEAN,
 				  "its block table has %u entries, too few for a disk of %llu bytes",
 				  h->max_entries, (unsigned long long)size);
+	if (blocks > VHD_BLOCKS_MAX)
+		return td_err_set(ret_err, -ENOTSUP, "a disk of %llu blocks is not supported: %u at most",
+				  (unsigned long long)blocks, VHD_BLOCKS_MAX);
 	g.nr_blocks = (uint32_t)blocks;
 	g.bitmap_len = (uint32_t)td_align_up(td_div_up(h->block_size / VHD_SECTOR, 8), VHD_SECTOR);
 	g.batmap_off = g.bat_off + g.bat_len;

@@ -24,7 +24,6 @@
 #define VHD_CACHE_DEFAULT (2ull << 20)
 #define VHD_PARALLEL      8u          /* child requests of one guest request at a time */
 #define VHD_PAGE          4096u       /* the sectors of our blocks start at a multiple of it */
-#define VHD_STATES_MAX    (16u << 20) /* blocks; beyond it what is known of each is not remembered */
 #define VHD_BATMAP_MAX    (4u << 20)  /* bytes; a larger one is not used */
 
 /* Levels of the metadata cache. */

@@ -32,8 +32,8 @@ int vhd_lay_out(struct vhd *v, struct td_err *ret_err)
 		return r;
 	if (!td_in_range(g.bat_off, g.bat_len, v->child->size))
 		return td_err_set(ret_err, -EUCLEAN, "its block table does not lie inside the file");
-	known = g.nr_blocks <= VHD_STATES_MAX ? calloc(g.nr_blocks / 4 + 1, 1) : NULL;
-	if (!known && g.nr_blocks <= VHD_STATES_MAX)
+	known = calloc(g.nr_blocks / 4 + 1, 1);
+	if (!known)
 		return td_err_set(ret_err, -ENOMEM, "no memory");
 	free(v->known);
 	v->known = known;

@@ -30,6 +30,7 @@
 #define VHD_UUID_TEXT    37u
 #define VHD_BLOCK        (2u << 20)   /* of new images */
 #define VHD_BLOCK_MAX    (256u << 20) /* ours */
+#define VHD_BLOCKS_MAX   (8u << 20)   /* ours: 512 GiB of the smallest blocks in use, 16 TiB of usual ones */
 #define VHD_UNUSED       0xffffffffu  /* a BAT entry */
 #define VHD_NAME_MAX     1023u        /* ours: bytes of a parent's name, as UTF-8 */
 #define VHD_LOCATOR_MAX  4096u        /* ours: bytes of a locator's data */

@@ -1,15 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# A hundred images that lie, and each command of tap-img on each of them: hostile-corpus.py makes them, hostile-tools.py
-# says what is demanded.  SEED repeats a run, HOSTILE_MUTATIONS makes more of them.
+# Some six hundred images that lie, of every format, and each command of tap-img and tapdisk on each of them:
+# hostile-corpus.py (the tables of qcow2) and hostile-formats.py (all others) make them, hostile-tools.py says what is
+# demanded.  SEED repeats a run, HOSTILE_MUTATIONS makes more of them, HOSTILE_VERBS=all runs all commands (long)
+# and not only convert, HOSTILE_BIN runs the programs of another folder (of a build with sanitizers).
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require python3 qemu-img
+bin=${HOSTILE_BIN:-$BUILD/bin}
 seed=${SEED:-${TEST_SEED:-$RANDOM}}
 say "seed $seed"
+# Memory, and processor time: two seconds are what it may take, and twice that where two threads share a core.
 limit=256
-grep -qs '^#define TD_SANITIZE' config.h && limit=4096
+seconds=4
+if grep -qs '^#define TD_SANITIZE' "$bin/../config.h"; then
+	limit=4096
+	seconds=40
+fi
 mkdir "$T/images" "$T/elsewhere" "$T/scratch"
 truncate -s 64K "$T/elsewhere/secret"
+mknod "$T/elsewhere/node" c 1 5 2>/dev/null || true # where we may
 tap-img create -f qcow2 -o cluster_size=4K "$T/whole" 4M >/dev/null
 random_file "$T/data" 1048576
 qemu-img convert -n -f raw -O qcow2 "$T/data" "$T/whole" 2>/dev/null ||
@@ -22,6 +31,8 @@ ln -s "$T/elsewhere/secret" "$T/images/way-out"
 DEVICE=$(find /dev -maxdepth 1 -type b 2>/dev/null | head -n 1)
 export DEVICE
 python3 "$srcdir/tests/e2e/hostile-corpus.py" "$T/whole" "$T/packed" "$T/images" "$seed" "${HOSTILE_MUTATIONS:-12}"
-python3 "$srcdir/tests/e2e/hostile-tools.py" "$BUILD/bin/tap-img" "$T/images" "$T/scratch" "$limit" ||
-	fail "see above; seed $seed"
+head -c 256K "$T/plain" >"$T/small"
+python3 "$srcdir/tests/e2e/hostile-formats.py" "$BUILD/bin/tap-img" "$T/small" "$T/images" "$T/scratch" "$T/expect"
+python3 "$srcdir/tests/e2e/hostile-tools.py" "$bin" "$T/images" "$T/scratch" "$limit" "$seconds" \
+	"${HOSTILE_VERBS:-convert}" "$T/expect" || fail "see above; seed $seed"
 say passed

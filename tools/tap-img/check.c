@@ -12,6 +12,9 @@
 #include "tools/common/progress.h"
 #include "verbs.h"
 
+/* More lines than anybody reads; an image may have millions of lies to tell. */
+#define FINDINGS_MAX 10000u
+
 enum {
 	EXIT_FAILED = 1,
 	EXIT_CORRUPT = 2,
@@ -33,6 +36,7 @@ struct check_job {
 	struct td_check res;
 	struct progress progress;
 	uint64_t shown; /* of the progress */
+	unsigned told;  /* findings */
 	char *name;     /* of the file, and the format's: the caller's to free */
 	const char *format;
 	struct td_err *err;
@@ -42,10 +46,15 @@ struct check_job {
 
 static void on_finding(void *arg, const char *line)
 {
-	const struct check_job *job = arg;
+	struct check_job *job = arg;
 
-	if (!job->args->quiet)
+	if (!job->args->quiet && job->told < FINDINGS_MAX)
 		fprintf(stderr, "%s\n", line);
+	if (++job->told != FINDINGS_MAX)
+		return;
+	job->res.report = NULL;
+	if (!job->args->quiet)
+		fprintf(stderr, "there may be more, which are counted and not listed\n");
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)

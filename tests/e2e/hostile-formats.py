@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Images that lie, of all formats: usage: hostile-formats.py TAP-IMG PLAIN FOLDER SCRATCH EXPECT
+# PLAIN: 1 MiB of anything but zeros.  EXPECT: a file that says what is to become of each of them.
+import sys
+
+import hostile_qcow
+import hostile_qcow2
+import hostile_vhd
+import hostile_vmdk
+from hostile_lib import Folder
+
+f = Folder(sys.argv[3], sys.argv[4], sys.argv[1])
+for module in (hostile_qcow, hostile_qcow2, hostile_vhd, hostile_vmdk):
+    module.images(f, sys.argv[2])
+f.done(sys.argv[5])
