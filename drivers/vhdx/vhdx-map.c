@@ -70,22 +70,19 @@ static int map_sectors(struct vhdx *v, uint64_t off, uint64_t len, uint64_t host
 		r = vhdx_check_place(v, bitmap, VHDX_MIB);
 	if (r == 0)
 		r = vhdx_unit(v, VHDX_BITMAPS, bitmap + td_align_down(sector / 8, VHDX_UNIT), &unit);
-	if (r < 0)
-		return r;
+	if (r < 0 || !unit)
+		return r < 0 ? r : -EIO;
 	sectors = ((off + len - 1) >> bits) - (off >> bits) + 1;
 	nr = vhdx_bits_run(unit, bit, (uint32_t)TD_MIN(sectors, 8ull * VHDX_UNIT - bit));
-	*ret = (struct place){
-		.kind = vhdx_bit(unit, bit) ? HERE : BELOW,
-		.host_off = host_off,
-		.len = TD_MIN(len, ((uint64_t)nr << bits) - (off & ((1ull << bits) - 1))),
-	};
+	*ret = (struct place){ .kind = vhdx_bit(unit, bit) ? HERE : BELOW, .host_off = host_off };
+	ret->len = TD_MIN(len, ((uint64_t)nr << bits) - (off & ((1ull << bits) - 1)));
 	return 0;
 }
 
 static int map_block(struct vhdx *v, uint64_t off, uint64_t len, struct place *ret)
 {
 	const uint64_t in = off & (v->g.block_size - 1), here = TD_MIN(len, v->g.block_size - in);
-	struct vhdx_entry e;
+	struct vhdx_entry e = { .state = VHDX_ZERO };
 	uint64_t raw = 0;
 	int r = vhdx_bat_entry(v, vhdx_block_entry(&v->g, off >> v->g.block_bits), &raw);
 
