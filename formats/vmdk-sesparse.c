@@ -154,7 +154,7 @@ int vmdk_se_grain_at(const struct vmdk_se *se, uint64_t raw, enum vmdk_se_grain 
 		*ret_kind = VMDK_SE_ZERO;
 		return 0;
 	case 3:
-		if (number > (VMDK_MAX_SECTORS - se->grains) / GRAIN - 1)
+		if (number >= (VMDK_MAX_SECTORS - se->grains) / GRAIN)
 			return -EUCLEAN;
 		*ret_kind = VMDK_SE_DATA;
 		*ret_off = (se->grains + number * GRAIN) * VMDK_SECTOR;

@@ -41,6 +41,7 @@ static void a_header_reads_as_it_was_meant(void **state)
 
 static void entries_name_by_number(void **state)
 {
+	const struct vmdk_se at_the_end = { .grains = VMDK_MAX_SECTORS };
 	enum vmdk_se_grain kind;
 	uint64_t off;
 
@@ -62,6 +63,7 @@ static void entries_name_by_number(void **state)
 	assert_int_equal(kind, VMDK_SE_DATA);
 	assert_int_equal(off, 4096ull * VMDK_SECTOR + 0x345012ull * VMDK_SE_GRAIN);
 	assert_int_equal(vmdk_se_grain_at(&se, 0x3fffffffffffffff, &kind, &off), -EUCLEAN);
+	assert_int_equal(vmdk_se_grain_at(&at_the_end, 3ull << 60, &kind, &off), -EUCLEAN);
 	assert_int_equal(vmdk_se_grain_at(&se, 5, &kind, &off), -EUCLEAN);
 	for (uint64_t n = 4; n < 16; n++)
 		assert_int_equal(vmdk_se_grain_at(&se, n << 60, &kind, &off), -EUCLEAN);
