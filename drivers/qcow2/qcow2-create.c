@@ -294,7 +294,7 @@ static int make_data_file(const struct wish *w, struct td_err *ret_err)
 	static const char *const how[] = { "off", "off", "falloc", "full" };
 	struct td_opts opts = { 0 };
 	struct td_create c = *w->c;
-	struct td_image *part;
+	struct td_image *part = NULL;
 	int r, r2;
 
 	if (!w->data_file)
