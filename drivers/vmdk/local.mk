@@ -13,6 +13,7 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/vmdk/vmdk-int.h \
 	drivers/vmdk/vmdk-io.c \
 	drivers/vmdk/vmdk-load.c \
+	drivers/vmdk/vmdk-measure.c \
 	drivers/vmdk/vmdk-names.c \
 	drivers/vmdk/vmdk-packed.c \
 	drivers/vmdk/vmdk-parent.c \

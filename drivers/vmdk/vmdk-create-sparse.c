@@ -4,9 +4,7 @@
  */
 #include "vmdk-create.h"
 
-#define GRAIN     128u /* sectors */
-#define PER_TABLE 512u
-#define PIECE     65536u
+#define PIECE 65536u
 
 /* A directory, and the tables behind it: zeros, which a file that has just grown holds already. */
 static int write_directory(struct td_image *file, const struct vmdk_header *h, uint64_t at, uint8_t *buf)
@@ -58,8 +56,8 @@ int vmdk_hosted_create(struct td_image *file, uint64_t sectors, bool zeroed, con
 		.version = zeroed ? 2 : 1,
 		.flags = VMDK_NEWLINE_TEST | (zeroed ? VMDK_ZEROED : 0),
 		.capacity = sectors,
-		.grain = GRAIN,
-		.per_table = PER_TABLE,
+		.grain = VMDK_NEW_GRAIN,
+		.per_table = VMDK_NEW_TABLE,
 	};
 	int r = vmdk_header_lay_out(&h, text != NULL, true, ret_err);
 	uint8_t *buf;

@@ -14,18 +14,11 @@
 #include "vmdk-create.h"
 #include "vmdk-stream.h"
 
-#define PART_SECTORS 4192256u /* "2GbMaxExtent" as VMware cuts */
-#define TEXT_MAX     (1u << 20)
+#define TEXT_MAX (1u << 20)
 
 /* ---- the wish ---- */
 
-struct kind {
-	const char *name, *type; /* of the image, of its extents */
-	const char *infix;       /* of an extent's file: disk-flat.vmdk; NULL: it is the image's own */
-	bool split, sparse, cowd, stream;
-};
-
-static const struct kind kinds[] = {
+static const struct vmdk_kind kinds[] = {
 	{ "monolithicSparse", "SPARSE", NULL, false, true, false, false },
 	{ "monolithicFlat", "FLAT", "flat", false, false, false, false },
 	{ "twoGbMaxExtentSparse", "SPARSE", "s", true, true, false, false },
@@ -37,7 +30,7 @@ static const struct kind kinds[] = {
 
 struct wish {
 	const struct td_create *c;
-	const struct kind *kind;
+	const struct vmdk_kind *kind;
 	const char *adapter, *hw_version, *tools, *backing;
 	uint64_t sectors, cylinders, heads, track;
 	uint32_t parent_cid;
@@ -46,16 +39,16 @@ struct wish {
 	size_t text_len;
 };
 
-static int read_kind(struct wish *w, struct td_err *ret_err)
+int vmdk_kind_of(struct td_opts *opts, const struct vmdk_kind **ret, struct td_err *ret_err)
 {
-	const char *v = td_opts_get(w->c->opts, "subformat");
+	const char *v = td_opts_get(opts, "subformat");
 
-	w->kind = &kinds[0];
+	*ret = &kinds[0];
 	if (!v)
 		return 0;
 	for (unsigned i = 0; i < TD_NELEMS(kinds); i++)
 		if (strcmp(kinds[i].name, v) == 0) {
-			w->kind = &kinds[i];
+			*ret = &kinds[i];
 			return 0;
 		}
 	return td_err_set(ret_err, -EINVAL,
@@ -167,7 +160,7 @@ static int read_backing(struct wish *w, struct td_err *ret_err)
 
 static int read_options(struct wish *w, struct td_err *ret_err)
 {
-	int r = read_kind(w, ret_err);
+	int r = vmdk_kind_of(w->c->opts, &w->kind, ret_err);
 
 	if (r == 0)
 		r = read_versions(w, ret_err);
@@ -195,14 +188,14 @@ static const char *base_of(const char *path)
 
 static unsigned nr_extents(const struct wish *w)
 {
-	return w->kind->split ? (unsigned)TD_MAX(td_div_up(w->sectors, PART_SECTORS), 1u) : 1;
+	return w->kind->split ? (unsigned)TD_MAX(td_div_up(w->sectors, VMDK_PART_SECTORS), 1u) : 1;
 }
 
 static uint64_t extent_sectors(const struct wish *w, unsigned i)
 {
-	uint64_t from = (uint64_t)i * PART_SECTORS;
+	uint64_t from = (uint64_t)i * VMDK_PART_SECTORS;
 
-	return w->kind->split ? TD_MIN(w->sectors - from, (uint64_t)PART_SECTORS) : w->sectors;
+	return w->kind->split ? TD_MIN(w->sectors - from, (uint64_t)VMDK_PART_SECTORS) : w->sectors;
 }
 
 /* disk.vmdk, disk-flat.vmdk, disk-s001.vmdk.  A new string, NULL: no memory. */

@@ -136,4 +136,8 @@ TD_CO int vmdk_check(struct td_image *im, unsigned fix, struct td_check *ret);
 
 TD_CO int vmdk_create(const struct td_create *c, struct td_err *ret_err);
 
+/* ---- vmdk-measure.c ---- */
+
+TD_CO int vmdk_measure(struct td_measure *m, struct td_err *ret_err);
+
 #endif

@@ -17,6 +17,14 @@ static int vmdk_probe(const void *head, size_t len)
 	return vmdk_desc_is(head, len) ? 100 : 0;
 }
 
+/* Only this one has compressed grains; written in place they are not. */
+static bool vmdk_compresses(struct td_opts *opts)
+{
+	const char *kind = td_opts_get(opts, "subformat");
+
+	return kind && strcmp(kind, "streamOptimized") == 0;
+}
+
 /* ---- open and close ---- */
 
 /* A kind that nobody writes in place, by the descriptor's word. */
@@ -194,6 +202,8 @@ const struct td_driver td_vmdk = {
 	.state_size = sizeof(struct vmdk),
 	.probe = vmdk_probe,
 	.create = vmdk_create,
+	.compresses = vmdk_compresses,
+	.measure = vmdk_measure,
 	.open = vmdk_open,
 	.check_backing = vmdk_check_backing,
 	.close = vmdk_close,

@@ -253,7 +253,7 @@ struct td_measure {
 #define TD_FILTER     0x02u /* child has the same bytes and size */
 #define TD_FORMAT     0x04u /* child holds the format's file */
 #define TD_KNOWS_FUA  0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
-#define TD_COMPRESSES 0x10u /* pwritev obeys TD_COMPRESS; for others but filters image.c refuses it */
+#define TD_COMPRESSES 0x10u /* pwritev can obey TD_COMPRESS; for others but filters image.c refuses it */
 #define TD_STREAMS    0x20u /* create can make images of limits.once; the child is only appended to */
 
 /*
@@ -271,6 +271,12 @@ struct td_driver {
 
 	int (*create)(const struct td_create *c, struct td_err *ret_err);
 	int (*measure)(struct td_measure *m, struct td_err *ret_err);
+
+	/*
+	 * With TD_COMPRESSES: does an image that create makes with these options obey TD_COMPRESS?  NULL: each does.
+	 * No side effects but that the options are used.
+	 */
+	bool (*compresses)(struct td_opts *opts);
 
 	/*
 	 * im->name, path, flags, env and child are set.  Sets size, limits, read_only, and backing_path and

@@ -221,6 +221,55 @@ for kind in twoGbMaxExtentSparse monolithicFlat; do
 	expect_fail no_such tap-img convert -f raw -O vmdk -o subformat=$kind,no_such=1 data.raw "$T/c.vmdk"
 	if compgen -G './c*.vmdk*' >left; then fail "a failed convert left $(cat left)"; fi
 done
+# measured OPTS: measure says at least what convert makes of noise, and not much more unless it is compressed.
+measured()
+{
+	local want have
+	want=$(tap-img measure --output json -f raw -O vmdk -o "$1" noise |
+		sed -n 's/.*"required": \([0-9]*\).*/\1/p')
+	tap-img convert -f raw -O vmdk -o "$1" noise "$T/c.vmdk"
+	have=$(cat ./c*.vmdk | wc -c)
+	[ "$have" -le "$want" ] || fail "measure -o $1: $want, and it has $have"
+	[[ $1 = *streamOptimized* ]] || [ "$want" -le $((have + 70000)) ] ||
+		fail "measure -o $1: $want, and it has $have"
+	rm ./c*.vmdk
+}
+random_file noise 3000320 7
+for kind in monolithicSparse twoGbMaxExtentSparse monolithicFlat twoGbMaxExtentFlat vmfs vmfsSparse streamOptimized; do
+	measured "subformat=$kind,adapter_type=lsilogic,hwversion=8,toolsversion=7,geometry=3/2/1"
+done
+measured zeroed_grain=on,compat6=on
+expect_fail no_such tap-img measure -O vmdk -o no_such=1 --size 1M
+expect_fail 'subformat=x' tap-img measure -O vmdk -o subformat=x --size 1M
+expect_fail '2 TiB' tap-img measure -O vmdk --size 3T
+
+# What VMware's tools look for in a descriptor.
+while read -r opts line; do
+	tap-img create -o "$opts" vmdk:d.vmdk 5G
+	grep -aqx "$line" d.vmdk || fail "-o $opts: no line '$line'"
+	rm ./d*.vmdk
+done <<'END'
+adapter_type=ide ddb.adapterType = "ide"
+adapter_type=buslogic ddb.adapterType = "buslogic"
+adapter_type=lsilogic ddb.adapterType = "lsilogic"
+adapter_type=legacyESX ddb.adapterType = "legacyESX"
+adapter_type=lsilogic ddb.geometry.heads = "255"
+adapter_type=lsilogic ddb.geometry.cylinders = "652"
+adapter_type=ide ddb.geometry.heads = "16"
+geometry=10/20/30 ddb.geometry.sectors = "30"
+hwversion=11 ddb.virtualHWVersion = "11"
+compat6=on ddb.virtualHWVersion = "6"
+subformat=monolithicFlat,toolsversion=1234 ddb.toolsVersion = "1234"
+END
+say "measured, described"
+
+# ---- -c where nothing is compressed ----
+for to in vmdk vhd aio; do
+	expect_fail "-c: $to images" tap-img convert -c -f raw -O "$to" data.raw "$T/c.img"
+	if compgen -G "./c.*" >left; then fail "a refused convert left $(cat left)"; fi
+done
+tap-img convert -c -f raw -O vmdk -o subformat=streamOptimized data.raw "$T/c.vmdk"
+rm c.vmdk
 tap-img create -o subformat=monolithicFlat,geometry=9/8/7 vmdk:g.vmdk 1M
 [ "$(tap-img info --json vmdk:g.vmdk | python3 -c 'import json, sys
 print(json.load(sys.stdin)["format-specific"]["data"]["geometry"])')" = 9/8/7 ] || fail "geometry="

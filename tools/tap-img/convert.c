@@ -219,6 +219,8 @@ static int make_target(struct convert_job *job, uint64_t size)
 	job->copy.over_backing = newimage_has_backing(&job->opts);
 	if (job->copy.over_backing)
 		r = newimage_look_at_backing(&job->env.env, job->target.spec, &job->opts, &ignored, job->err);
+	if (r == 0 && a->compress)
+		r = target_check_compress(&job->target, &job->opts, job->err);
 	if (r == 0)
 		r = target_make(&job->target, size, &job->opts, job->err);
 	if (job->copy.over_backing)

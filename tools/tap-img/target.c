@@ -126,6 +126,23 @@ static int note_parts(struct target *t)
 	return 0;
 }
 
+int target_check_compress(const struct target *t, struct td_opts *opts, struct td_err *ret_err)
+{
+	const struct td_driver *drv = NULL;
+
+	for (unsigned i = 0; i < t->spec->nr; i++) {
+		drv = td_driver_find(t->spec->node[i].name);
+		if (!drv || !(drv->flags & TD_FILTER))
+			break;
+	}
+	if (!drv) /* creating it will say so */
+		return 0;
+	if ((drv->flags & TD_COMPRESSES) && (!drv->compresses || drv->compresses(opts)))
+		return 0;
+	return td_err_set(ret_err, -ENOTSUP, "-c: %s images%s have no compressed clusters", drv->name,
+			  drv->flags & TD_COMPRESSES ? " of this kind" : "");
+}
+
 int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td_err *ret_err)
 {
 	int r = choose_name(t, ret_err);

@@ -40,6 +40,9 @@ TD_CHECK int target_parse_stdout(struct target *t, struct td_env *env, const cha
 /* For messages; of one that is not open as well. */
 const char *target_name(const struct target *t);
 
+/* -ENOTSUP: an image that is made with these options has no compressed clusters.  Nothing is made. */
+TD_CHECK int target_check_compress(const struct target *t, struct td_opts *opts, struct td_err *ret_err);
+
 /* Make it and open it.  It may want what limits.once says. */
 TD_CO TD_CHECK int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td_err *ret_err);
 
