@@ -186,9 +186,9 @@ static const char *base_of(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static unsigned nr_extents(const struct wish *w)
+static uint64_t nr_extents(const struct wish *w)
 {
-	return w->kind->split ? (unsigned)TD_MAX(td_div_up(w->sectors, VMDK_PART_SECTORS), 1u) : 1;
+	return w->kind->split ? TD_MAX(td_div_up(w->sectors, VMDK_PART_SECTORS), (uint64_t)1) : 1;
 }
 
 static uint64_t extent_sectors(const struct wish *w, unsigned i)
@@ -214,19 +214,23 @@ static char *extent_name(const struct wish *w, unsigned i)
 	return r < 0 ? NULL : name;
 }
 
-static void put_extents(const struct wish *w, FILE *f)
+static int put_extents(const struct wish *w, FILE *f)
 {
 	for (unsigned i = 0; i < nr_extents(w); i++) {
 		td_cleanup(free) char *name = extent_name(w, i);
 
-		(void)fprintf(f, "RW %" PRIu64 " %s \"%s\"%s\n", extent_sectors(w, i), w->kind->type,
-			      name ? name : "",
+		if (!name)
+			return -ENOMEM;
+		(void)fprintf(f, "RW %" PRIu64 " %s \"%s\"%s\n", extent_sectors(w, i), w->kind->type, name,
 			      w->kind->sparse || strcmp(w->kind->type, "VMFS") == 0 ? "" : " 0");
 	}
+	return 0;
 }
 
-static void put_text(const struct wish *w, FILE *f)
+static int put_text(const struct wish *w, FILE *f)
 {
+	int r;
+
 	(void)fprintf(f,
 		      "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID=%08x\nparentCID=%08x\n"
 		      "createType=\"%s\"\n",
@@ -234,13 +238,14 @@ static void put_text(const struct wish *w, FILE *f)
 	if (w->backing)
 		(void)fprintf(f, "parentFileNameHint=\"%s\"\n", w->backing);
 	(void)fprintf(f, "\n# Extent description\n");
-	put_extents(w, f);
+	r = put_extents(w, f);
 	(void)fprintf(f,
 		      "\n# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"%s\"\n"
 		      "ddb.geometry.cylinders = \"%" PRIu64 "\"\nddb.geometry.heads = \"%" PRIu64 "\"\n"
 		      "ddb.geometry.sectors = \"%" PRIu64 "\"\nddb.adapterType = \"%s\"\n"
 		      "ddb.toolsVersion = \"%s\"\n",
 		      w->hw_version, w->cylinders, w->heads, w->track, w->adapter, w->tools);
+	return r;
 }
 
 static int make_text(struct wish *w, struct td_err *ret_err)
@@ -256,8 +261,8 @@ static int make_text(struct wish *w, struct td_err *ret_err)
 	f = open_memstream(&w->text, &w->text_len);
 	if (!f)
 		return td_err_set(ret_err, -ENOMEM, "no memory");
-	put_text(w, f);
-	if (fclose(f) != 0)
+	r = put_text(w, f);
+	if (fclose(f) != 0 || r < 0)
 		return td_err_set(ret_err, -ENOMEM, "no memory");
 	return w->text_len > TEXT_MAX ? td_err_set(ret_err, -EFBIG, "its descriptor is too long") : 0;
 }

@@ -87,17 +87,24 @@ static int vmdk_close(struct td_image *im)
 	return r;
 }
 
+static bool is_flat(const struct vmdk_piece *p)
+{
+	return !p->at || p->at->drv != &vmdk_part_driver;
+}
+
 static int vmdk_empty(struct td_image *im, struct td_err *ret_err)
 {
 	struct vmdk *v = im->state;
-	int r = vmdk_touch(v);
+	int r = 0;
 
+	for (unsigned i = 0; r == 0 && i < v->nr_pieces; i++)
+		r = is_flat(&v->piece[i]) ? -ENOTSUP : 0; /* flat bytes are there for good */
+	if (r == 0)
+		r = vmdk_touch(v);
 	if (r == 0 && v->own)
 		r = vmdk_sparse_empty(v->own);
 	for (unsigned i = 0; r == 0 && i < v->nr_pieces; i++)
-		r = v->piece[i].at && v->piece[i].at->drv == &vmdk_part_driver
-			    ? vmdk_sparse_empty(vmdk_part_sparse(v->piece[i].at))
-			    : -ENOTSUP; /* flat bytes are there for good */
+		r = vmdk_sparse_empty(vmdk_part_sparse(v->piece[i].at));
 	return r < 0 ? td_err_set(ret_err, r, "%s: it cannot be emptied: %s", im->name, strerror(-r)) : 0;
 }
 
