@@ -74,14 +74,14 @@ part_kills()
 	real=$(grep -c ': killed after' "$out")
 	at_least "$wanted" "$real" kills
 	KILL9_TOOLS_ROUNDS=${KILL_TOOLS:-10} run_to "$out" "$srcdir/tests/e2e/kill9-tools.sh"
-	TEST_ROUNDS=${KILL_LOOPS:-10} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
+	TEST_ROUNDS=${KILL_LOOPS:-4} TEST_STRIDE=1 run_to "$out" tests/driver/test-format-kill
 	rounds "$real" "kills of tapdisk, and $(sum "$out" kills) of drivers"
 }
 
 part_cuts()
 {
 	local wanted=${CUTS:-2000} cuts
-	TEST_ROUNDS=${CUT_LOOPS:-4} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
+	TEST_ROUNDS=${CUT_LOOPS:-3} TEST_IMAGES=2 TEST_STRIDE=1 run_to "$out" tests/driver/test-format-crash
 	TEST_EVERY=1 TEST_STRIDE=${CUT_STRIDE:-3} run_to "$out" tests/driver/test-qcow2-snapshot
 	TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-keyslots
 	cuts=$(sum "$out" 'power cuts')
@@ -129,7 +129,7 @@ part_check()
 	CHECK_SET=${CHECK_SET:-all} run_to "$out" "$srcdir/tests/e2e/check-damaged.sh"
 	images=$(sum "$out" 'damaged images')
 	at_least "${CHECK_IMAGES:-150}" "$images" "damaged images"
-	TEST_STRIDE=1 run_to "$out" tests/driver/test-qcow2-check
+	TEST_STRIDE=${CHECK_STRIDE:-4} run_to "$out" tests/driver/test-qcow2-check
 	REPAIR_ROUNDS=${REPAIR_ROUNDS:-15} run_to "$out" "$srcdir/tests/e2e/grains-repair.sh"
 	rounds "$images" "damaged images"
 }
