@@ -30,8 +30,7 @@ enum {
 	AT_COMPRESSION = 104,
 };
 
-#define V2_REFCOUNT_ORDER      4u /* 16 bits, always */
-#define EXTL2_MIN_CLUSTER_BITS 14u
+#define V2_REFCOUNT_ORDER 4u /* 16 bits, always */
 /* The format says nothing; every system call ends in a signed 64-bit offset. */
 #define MAX_SIZE ((uint64_t)INT64_MAX)
 
@@ -42,10 +41,13 @@ void qcow2_geom_of(const struct qcow2_header *h, struct qcow2_geom *ret)
 	/* log2 of refcount table entries at the limit, 8 bytes each */
 	uint32_t table_bits = (uint32_t)__builtin_ctz(QCOW2_MAX_REFTABLE_BYTES) - 3;
 	uint32_t host_bits = table_bits + refcounts_bits + h->cluster_bits;
+	bool extended = h->incompatible & QCOW2_INCOMPAT_EXTL2;
 
 	ret->cluster_bits = h->cluster_bits;
 	ret->cluster_size = 1ull << h->cluster_bits;
-	ret->l2_bits = h->cluster_bits - 3;
+	ret->l2_entry_bits = extended ? 4 : 3;
+	ret->l2_bits = h->cluster_bits - ret->l2_entry_bits;
+	ret->sub_bits = h->cluster_bits - (extended ? (uint32_t)__builtin_ctz(QCOW2_SUBCLUSTERS) : 0);
 	ret->refcount_bits = 1u << h->refcount_order;
 	ret->refblock_entries = 1ull << refcounts_bits;
 	ret->max_host = 1ull << TD_MIN(host_bits, 56u);
@@ -148,7 +150,7 @@ static int check_geometry(const struct qcow2_header *h, struct td_err *ret_err)
 	if (h->header_len > 1ull << h->cluster_bits)
 		return td_err_set(ret_err, -EUCLEAN, "header length %u: larger than a cluster",
 				  h->header_len);
-	if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && h->cluster_bits < EXTL2_MIN_CLUSTER_BITS)
+	if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS)
 		return td_err_set(ret_err, -EUCLEAN,
 				  "extended L2 entries in clusters of 2^%u bytes: 2^14 is the least",
 				  h->cluster_bits);

@@ -10,9 +10,14 @@
  */
 #include <blktap/qcow2.h>
 
-static uint64_t l1_entries(uint64_t size, uint32_t cluster_bits)
+static bool is_extended(const struct qcow2_header *h)
 {
-	return td_div_up(size, 1ull << (2 * cluster_bits - 3));
+	return h->incompatible & QCOW2_INCOMPAT_EXTL2;
+}
+
+static uint64_t l1_entries(const struct qcow2_header *h, uint32_t cluster_bits)
+{
+	return td_div_up(h->size, 1ull << (2 * cluster_bits - (is_extended(h) ? 4 : 3)));
 }
 
 static int check_version2(const struct qcow2_header *h, struct td_err *ret_err)
@@ -23,7 +28,8 @@ static int check_version2(const struct qcow2_header *h, struct td_err *ret_err)
 		return td_err_set(ret_err, -EINVAL, "version 2 has deflate compression only: use version 3");
 	if ((h->incompatible | h->compatible | h->autoclear) != 0)
 		return td_err_set(ret_err, -EINVAL,
-				  "version 2 has no feature bits (lazy refcounts): use version 3");
+				  "version 2 has no feature bits (lazy refcounts, extended L2 entries): use "
+				  "version 3");
 	return 0;
 }
 
@@ -35,21 +41,25 @@ static int check_wish(const struct qcow2_header *h, struct td_err *ret_err)
 		return td_err_set(ret_err, -EINVAL,
 				  "clusters of 2^%u bytes: 512 to 2M (2^9 to 2^21) are possible",
 				  h->cluster_bits);
+	if (is_extended(h) && h->cluster_bits < QCOW2_EXTL2_MIN_CLUSTER_BITS)
+		return td_err_set(ret_err, -EINVAL,
+				  "extended L2 entries in clusters of 2^%u bytes: 16K (2^14) is the least",
+				  h->cluster_bits);
 	if (h->refcount_order > QCOW2_MAX_REFCOUNT_ORDER)
 		return td_err_set(ret_err, -EINVAL, "refcounts of 2^%u bits: 1 to 64 are possible",
 				  h->refcount_order);
 	return h->version == 2 ? check_version2(h, ret_err) : 0;
 }
 
-static int refuse_size(uint64_t size, struct td_err *ret_err)
+static int refuse_size(const struct qcow2_header *h, struct td_err *ret_err)
 {
-	for (uint32_t bits = QCOW2_MIN_CLUSTER_BITS; bits <= QCOW2_MAX_CLUSTER_BITS; bits++) {
-		if (l1_entries(size, bits) <= QCOW2_MAX_L1_BYTES / 8)
+	for (uint32_t bits = h->cluster_bits; bits <= QCOW2_MAX_CLUSTER_BITS; bits++) {
+		if (l1_entries(h, bits) <= QCOW2_MAX_L1_BYTES / 8)
 			return td_err_set(ret_err, -EFBIG,
 					  "too large for this cluster size: cluster_size=%llu would do",
 					  1ull << bits);
 	}
-	return td_err_set(ret_err, -EFBIG, "%llu bytes are too large for qcow2", (unsigned long long)size);
+	return td_err_set(ret_err, -EFBIG, "%llu bytes are too large for qcow2", (unsigned long long)h->size);
 }
 
 /*
@@ -109,9 +119,9 @@ static int lay_out(struct qcow2_header *h, bool full, struct qcow2_layout *ret, 
 
 	if (r < 0)
 		return r;
-	l1 = TD_MAX(l1_entries(h->size, h->cluster_bits), 1u); /* an empty disk can grow */
+	l1 = TD_MAX(l1_entries(h, h->cluster_bits), 1u); /* an empty disk can grow */
 	if (h->size > INT64_MAX || l1 > QCOW2_MAX_L1_BYTES / 8)
-		return refuse_size(h->size, ret_err);
+		return refuse_size(h, ret_err);
 	place(h, l1, full, &at);
 	/* Small clusters with wide refcounts. */
 	if (at.refblock_off - at.reftable_off > QCOW2_MAX_REFTABLE_BYTES)

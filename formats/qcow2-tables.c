@@ -107,6 +107,45 @@ int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
 	return 0;
 }
 
+static enum qcow2_kind extended_kind(uint64_t off, uint32_t data, uint32_t zero)
+{
+	if (off != 0)
+		return data ? QCOW2_DATA : QCOW2_ZERO_ALLOC;
+	return zero == UINT32_MAX ? QCOW2_ZERO : QCOW2_HOLE;
+}
+
+/* Bit 0 of the descriptor says nothing here, as in QEMU. */
+int qcow2_l2e_decode_extended(const struct qcow2_geom *g, uint64_t raw, uint64_t bitmap,
+			      struct qcow2_l2e *ret)
+{
+	uint32_t data = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
+	uint64_t off = raw & QCOW2_OFF_MASK;
+	int r;
+
+	if (raw & QCOW2_L2_COMPRESSED) {
+		r = packed_decode(g, raw, ret);
+		if (r == 0 && bitmap)
+			ret->reserved = true;
+		return r;
+	}
+	if ((data & zero) || (off == 0 && data) || (off != 0 && check_cluster(g, off, g->max_host) < 0))
+		return -EUCLEAN;
+	*ret = (struct qcow2_l2e){
+		.kind = extended_kind(off, data, zero),
+		.copied = off != 0 && (raw & QCOW2_COPIED),
+		.reserved = (raw & (L2_RESERVED | QCOW2_L2_ZERO)) || (off == 0 && (raw & QCOW2_COPIED)),
+		.host_off = off,
+		.data = data,
+		.zero = zero,
+	};
+	return 0;
+}
+
+uint64_t qcow2_l2e_bitmap(const struct qcow2_l2e *e)
+{
+	return e->kind == QCOW2_PACKED ? 0 : (uint64_t)e->zero << 32 | e->data;
+}
+
 static uint64_t packed_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e)
 {
 	uint64_t last = e->host_off + e->packed_len - 1;
@@ -119,6 +158,8 @@ uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e)
 {
 	uint64_t where = (e->host_off & QCOW2_OFF_MASK) | (e->copied ? QCOW2_COPIED : 0);
 
+	if (qcow2_is_extended(g) && e->kind != QCOW2_PACKED)
+		return where;
 	switch (e->kind) {
 	case QCOW2_ZERO:
 		return QCOW2_L2_ZERO;

@@ -30,6 +30,8 @@ drivers_libdrivers_a_SOURCES += \
 	drivers/qcow2/qcow2-data.h \
 	drivers/qcow2/qcow2-discard.c \
 	drivers/qcow2/qcow2-empty.c \
+	drivers/qcow2/qcow2-entry.c \
+	drivers/qcow2/qcow2-entry.h \
 	drivers/qcow2/qcow2-extensions.c \
 	drivers/qcow2/qcow2-file.c \
 	drivers/qcow2/qcow2-frees.c \

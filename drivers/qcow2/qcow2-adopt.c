@@ -221,7 +221,7 @@ static int write_unit(struct adopt *a, unsigned kind, uint64_t i, const struct t
 }
 
 /* The clusters that a new entry names, first to last; 0: none. */
-static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, struct qcow2_area *ret)
+static int named_by(const struct qcow2 *q, unsigned kind, const uint8_t *entry, struct qcow2_area *ret)
 {
 	struct qcow2_l1e l1e = { 0 };
 	struct qcow2_l2e l2e = { 0 };
@@ -230,11 +230,11 @@ static int named_by(const struct qcow2 *q, unsigned kind, uint64_t raw, struct q
 
 	*ret = (struct qcow2_area){ 0 };
 	if (kind == QCOW2_KEEP_L1) {
-		r = qcow2_l1e_decode(&q->g, raw, &l1e);
+		r = qcow2_l1e_decode(&q->g, td_get_be64(entry), &l1e);
 		ret->first = ret->last = l1e.host_off >> q->g.cluster_bits;
 		return r;
 	}
-	r = qcow2_l2e_decode(&q->g, q->h.version, raw, &l2e);
+	r = qcow2_l2e_read(&q->g, q->h.version, entry, &l2e);
 	if (r < 0 || l2e.kind == QCOW2_HOLE || l2e.kind == QCOW2_ZERO || q->g.data_file)
 		return r;
 	if (l2e.kind == QCOW2_PACKED)
@@ -264,7 +264,7 @@ static int check_area(struct qcow2 *q, const struct qcow2_area *a)
 static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct td_keep_unit *u)
 {
 	struct qcow2 *q = a->q;
-	size_t len = unit_size(q, kind);
+	size_t len = unit_size(q, kind), size = kind == QCOW2_KEEP_L2 ? 1u << q->g.l2_entry_bits : 8;
 	struct qcow2_area named;
 	int r;
 
@@ -273,10 +273,10 @@ static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct 
 	r = td_keep_old_bytes(a->old, kind, nr, a->want);
 	if (r == 0)
 		r = td_image_pread(q->child, u->off, a->have, len, 0);
-	for (size_t i = 0; r == 0 && i < len; i += sizeof(uint64_t)) {
-		if (memcmp(a->have + i, a->want + i, sizeof(uint64_t)) == 0)
+	for (size_t i = 0; r == 0 && i < len; i += size) {
+		if (memcmp(a->have + i, a->want + i, size) == 0)
 			continue;
-		r = named_by(q, kind, td_get_be64(a->want + i), &named);
+		r = named_by(q, kind, a->want + i, &named);
 		if (r == 0)
 			r = check_area(q, &named);
 	}

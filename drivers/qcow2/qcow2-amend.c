@@ -253,7 +253,7 @@ static int without_zeros(struct qcow2 *q, uint64_t off, uint64_t len)
 	td_range_lock(&q->ranges, &range, off, len, TD_RANGE_EXCLUSIVE);
 	r = qcow2_l2_own(q, off);
 	if (r == 0)
-		r = qcow2_l2_link(q, off, td_div_up(len, q->g.cluster_size), QCOW2_HOLE, 0);
+		r = qcow2_l2_link(q, off, len, QCOW2_HOLE, 0);
 	td_range_unlock(&q->ranges, &range);
 	if (r == 0 && q->pending.nr > QCOW2_FREES_MAX)
 		r = qcow2_commit(q, 0);

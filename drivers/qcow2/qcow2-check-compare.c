@@ -209,14 +209,15 @@ static int compare_l2_flag(struct qcow2_walk *w, const struct qcow2_named *t, ui
 static int compare_l2_flags(struct qcow2_walk *w, const struct qcow2_named *t)
 {
 	uint64_t size = w->q->g.cluster_size;
+	unsigned bits = w->q->g.l2_entry_bits;
 	const uint8_t *buf;
 	int r = 0;
 
 	for (uint64_t at = 0, len; r == 0 && at < size; at += len) {
 		len = TD_MIN(size, (uint64_t)QCOW2_WALK_BYTES);
 		r = qcow2_walk_read(w, t->off + at, len, &buf);
-		for (uint64_t i = 0; r == 0 && buf && i < len; i += sizeof(uint64_t))
-			r = compare_l2_flag(w, t, (at + i) / sizeof(uint64_t), td_get_be64(buf + i));
+		for (uint64_t i = 0; r == 0 && buf && i < len; i += 1u << bits)
+			r = compare_l2_flag(w, t, (at + i) >> bits, td_get_be64(buf + i));
 	}
 	return r;
 }

@@ -119,7 +119,7 @@ static int mark_table(struct mend *m, uint64_t weight, uint64_t *ret_off)
 	uint64_t raw;
 	int r = buf ? 1 : -ENOMEM;
 
-	for (uint64_t i = 0; r > 0 && i < q->g.cluster_size; i += sizeof(uint64_t)) {
+	for (uint64_t i = 0; r > 0 && i < q->g.cluster_size; i += 1u << q->g.l2_entry_bits) {
 		r = take_mark(m, weight, &raw);
 		if (r > 0)
 			td_put_be64(buf + i, raw);
@@ -148,7 +148,7 @@ static int commit_marks(struct mend *m)
 	return r;
 }
 
-/* ---- entries: each function gives the new one in *raw ---- */
+/* ---- entries: each function gives the new one in *raw; raw[1]: what follows the descriptor of an extended one ---- */
 
 static uint64_t with_flag(const struct mend *m, const struct qcow2_named *t, uint64_t raw)
 {
@@ -220,14 +220,23 @@ static void send_far(const struct mend *m, uint64_t *raw)
 		*raw = qcow2_far(q);
 }
 
+static bool has_no_data(const struct qcow2 *q, const uint64_t *raw)
+{
+	if (*raw & QCOW2_L2_COMPRESSED)
+		return false;
+	if (qcow2_is_extended(&q->g))
+		return (uint32_t)raw[1] == 0;
+	return (*raw & QCOW2_L2_ZERO) && q->h.version >= 3;
+}
+
 static int give_up_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 {
-	uint64_t was = *raw;
+	bool extended = qcow2_is_extended(&m->w->q->g);
 	int r;
 
 	/* Zeros whatever is kept for them. */
-	if (!(was & QCOW2_L2_COMPRESSED) && (was & QCOW2_L2_ZERO) && m->w->q->h.version >= 3) {
-		*raw = QCOW2_L2_ZERO;
+	if (has_no_data(m->w->q, raw)) {
+		*raw = extended ? 0 : QCOW2_L2_ZERO;
 		return 0;
 	}
 	if (m->how == QCOW2_MEND_FAR) {
@@ -237,6 +246,8 @@ static int give_up_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *ra
 	r = take_mark(m, (uint64_t)t->active + t->inactive, raw);
 	if (r <= 0)
 		return r;
+	if (extended)
+		raw[1] = 0;
 	m->ret->lost++;
 	qcow2_found(m->w, 0, "given up: the data of an entry of the L2 table at %#llx",
 		    (unsigned long long)t->off);
@@ -245,7 +256,8 @@ static int give_up_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *ra
 
 static int mend_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 {
-	enum qcow2_verdict verdict = qcow2_judge_l2e(m->w, *raw);
+	enum qcow2_verdict verdict = qcow2_judge_l2e(m->w, raw);
+	bool extended = qcow2_is_extended(&m->w->q->g);
 
 	if (verdict == QCOW2_LOST)
 		return m->how == QCOW2_MEND_FLAGS ? 0 : give_up_l2e(m, t, raw);
@@ -253,9 +265,11 @@ static int mend_l2e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 		return 0;
 	if (*raw & QCOW2_L2_COMPRESSED) {
 		*raw &= ~QCOW2_COPIED;
+		if (extended)
+			raw[1] = 0;
 		return 0;
 	}
-	*raw &= ~L2_RESERVED;
+	*raw &= ~(L2_RESERVED | (extended ? QCOW2_L2_ZERO : 0));
 	if (m->w->q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
 		*raw |= *raw & QCOW2_OFF_MASK ? QCOW2_COPIED : 0;
 	else if (!(*raw & QCOW2_OFF_MASK))
@@ -298,7 +312,11 @@ static int mend_l1e(struct mend *m, const struct qcow2_named *t, uint64_t *raw)
 
 /* ---- tables ---- */
 
-typedef int mend_fn(struct mend *m, const struct qcow2_named *t, uint64_t *raw);
+/* Of entries. */
+struct kind {
+	int (*mend)(struct mend *m, const struct qcow2_named *t, uint64_t *raw);
+	size_t size; /* bytes of one: 8 or 16 */
+};
 
 /* The sectors from the first changed to the last changed one. */
 static int write_changed(struct mend *m, uint64_t off, size_t first, size_t last)
@@ -309,7 +327,33 @@ static int write_changed(struct mend *m, uint64_t off, size_t first, size_t last
 	return r < 0 ? r : td_image_pwrite(m->w->q->child, off + from, m->buf + from, to - from, 0);
 }
 
-static int mend_part(struct mend *m, const struct qcow2_named *t, mend_fn *fn, uint64_t off, size_t len)
+/* The entries in m->buf; *ret_first, *ret_last: which bytes of it have changed. */
+static int mend_entries(struct mend *m, const struct qcow2_named *t, const struct kind *k, size_t len,
+			size_t *ret_first, size_t *ret_last)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < len; i += k->size) {
+		uint64_t was[2] = { td_get_be64(m->buf + i) }, raw[2];
+
+		if (k->size > 8)
+			was[1] = td_get_be64(m->buf + i + 8);
+		memcpy(raw, was, sizeof(raw));
+		if (raw[0] != 0 || raw[1] != 0)
+			r = k->mend(m, t, raw);
+		if (r < 0 || memcmp(raw, was, sizeof(raw)) == 0)
+			continue;
+		td_put_be64(m->buf + i, raw[0]);
+		if (k->size > 8)
+			td_put_be64(m->buf + i + 8, raw[1]);
+		*ret_first = TD_MIN(*ret_first, i);
+		*ret_last = i + k->size - 1;
+	}
+	return r;
+}
+
+static int mend_part(struct mend *m, const struct qcow2_named *t, const struct kind *k, uint64_t off,
+		     size_t len)
 {
 	size_t first = len, last = 0;
 	const uint8_t *in;
@@ -320,27 +364,17 @@ static int mend_part(struct mend *m, const struct qcow2_named *t, mend_fn *fn, u
 	/* Whole sectors are written back. */
 	memset(m->buf, 0, QCOW2_WALK_BYTES);
 	memcpy(m->buf, in, len);
-	for (size_t i = 0; r == 0 && i < len; i += sizeof(uint64_t)) {
-		uint64_t was = td_get_be64(m->buf + i), raw = was;
-
-		if (raw != 0)
-			r = fn(m, t, &raw);
-		if (r < 0 || raw == was)
-			continue;
-		td_put_be64(m->buf + i, raw);
-		first = TD_MIN(first, i);
-		last = i + sizeof(uint64_t) - 1;
-	}
+	r = mend_entries(m, t, k, len, &first, &last);
 	return r < 0 || first == len ? r : write_changed(m, off, first, last);
 }
 
-static int mend_table(struct mend *m, const struct qcow2_named *t, mend_fn *fn, uint64_t bytes)
+static int mend_table(struct mend *m, const struct qcow2_named *t, const struct kind *k, uint64_t bytes)
 {
 	int r = 0;
 
 	for (uint64_t at = 0, len; r == 0 && at < bytes; at += len) {
 		len = TD_MIN(bytes - at, (uint64_t)QCOW2_WALK_BYTES);
-		r = mend_part(m, t, fn, t->off + at, len);
+		r = mend_part(m, t, k, t->off + at, len);
 	}
 	return r;
 }
@@ -348,6 +382,7 @@ static int mend_table(struct mend *m, const struct qcow2_named *t, mend_fn *fn, 
 /* What we hold of the active one is what is on disk again. */
 static int mend_l1s(struct mend *m)
 {
+	const struct kind l1e = { mend_l1e, sizeof(uint64_t) };
 	struct qcow2 *q = m->w->q;
 	int r = 0;
 
@@ -355,7 +390,7 @@ static int mend_l1s(struct mend *m)
 		const struct qcow2_named *t = &m->w->l1.at[i];
 
 		if (m->how != QCOW2_MEND_FLAGS || t->active)
-			r = mend_table(m, t, mend_l1e, t->nr * sizeof(uint64_t));
+			r = mend_table(m, t, &l1e, t->nr * sizeof(uint64_t));
 	}
 	if (r == 0 && q->l1.nr > 0)
 		r = td_image_pread(q->child, q->l1.host_off, q->l1.raw, q->l1.nr * sizeof(uint64_t),
@@ -367,6 +402,7 @@ static int mend_l2s(struct mend *m)
 {
 	const uint32_t not_table = QCOW2_USE_DATA | QCOW2_USE_SUSPECT;
 	const struct qcow2 *q = m->w->q;
+	const struct kind l2e = { mend_l2e, (size_t)1 << q->g.l2_entry_bits };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < m->w->l2.nr; i++) {
@@ -374,7 +410,7 @@ static int mend_l2s(struct mend *m)
 		uint32_t use = qcow2_uses_get(&m->w->uses, t->off >> q->g.cluster_bits);
 
 		if ((use & not_table) != not_table && (m->how != QCOW2_MEND_FLAGS || t->active))
-			r = mend_table(m, t, mend_l2e, q->g.cluster_size);
+			r = mend_table(m, t, &l2e, q->g.cluster_size);
 	}
 	return r;
 }

@@ -141,7 +141,7 @@ static bool in_metadata(struct qcow2_walk *w, uint64_t off, uint64_t len)
 	return qcow2_walk_touches(w, off, len, QCOW2_USE_FIXED | QCOW2_USE_TABLE);
 }
 
-static int count_packed(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
+static int count_packed(struct qcow2_walk *w, struct l2_state *s, uint64_t raw, uint64_t bitmap)
 {
 	const struct qcow2 *q = w->q;
 	uint32_t kind = QCOW2_USE_DATA;
@@ -152,6 +152,10 @@ static int count_packed(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
 	w->res->fragmented += s->t->active; /* by their nature: neighbours share sectors */
 	if (raw & QCOW2_COPIED) {
 		l2_found(w, s, weight_of(s->t), "a compressed cluster is never the only one", raw);
+		w->stray++;
+	}
+	if (bitmap) {
+		l2_found(w, s, weight_of(s->t), "a compressed cluster has no subclusters", bitmap);
 		w->stray++;
 	}
 	if (qcow2_l2e_decode(&q->g, q->h.version, raw & ~QCOW2_COPIED, &e) < 0 ||
@@ -167,7 +171,7 @@ static int count_packed(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
 	return qcow2_walk_use(w, e.host_off, e.packed_len, weight_of(s->t), kind);
 }
 
-static int count_data(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
+static int count_data(struct qcow2_walk *w, struct l2_state *s, uint64_t raw, uint64_t bitmap)
 {
 	const struct qcow2 *q = w->q;
 	uint64_t off = raw & QCOW2_OFF_MASK, size = q->g.cluster_size;
@@ -178,6 +182,8 @@ static int count_data(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
 	if (s->next && off != s->next)
 		w->res->fragmented += s->t->active;
 	s->next = off + size;
+	if (bitmap >> 32 & bitmap)
+		l2_lost(w, s, true, "subclusters are data and zeros at once", bitmap);
 	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
 		return 0; /* it is in another file */
 	if (!aligned)
@@ -203,18 +209,29 @@ static int count_data(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
 	return qcow2_walk_use(w, off, 1, weight_of(s->t), kind);
 }
 
-static int count_l2_entry(struct qcow2_walk *w, struct l2_state *s, uint64_t raw)
+/* Which bits of a descriptor, but a stream's, mean nothing. */
+static uint64_t reserved_bits(const struct qcow2 *q)
+{
+	return L2_RESERVED | (qcow2_is_extended(&q->g) ? QCOW2_L2_ZERO : 0);
+}
+
+static int count_l2_entry(struct qcow2_walk *w, struct l2_state *s, uint64_t raw, uint64_t bitmap)
 {
 	if (raw & QCOW2_L2_COMPRESSED)
-		return count_packed(w, s, raw);
+		return count_packed(w, s, raw, bitmap);
 	if (raw & L2_RESERVED) {
 		l2_found(w, s, weight_of(s->t), "reserved bits are set", raw);
 		w->stray++;
 		s->suspect = true;
+	} else if (raw & reserved_bits(w->q)) {
+		l2_found(w, s, 0, "the bit for zeros means nothing here", raw);
+		w->stray++;
 	}
 	/* In another file there may be data at its very beginning. */
 	if ((raw & QCOW2_OFF_MASK) || ((raw & QCOW2_COPIED) && !(raw & QCOW2_L2_ZERO) && w->q->g.data_file))
-		return count_data(w, s, raw);
+		return count_data(w, s, raw, bitmap);
+	if ((uint32_t)bitmap)
+		l2_lost(w, s, true, "there are subclusters, and no cluster", bitmap);
 	if ((raw & QCOW2_L2_ZERO) && w->q->h.version < 3)
 		l2_lost(w, s, true, "version 2 has no clusters of zeros", raw);
 	else if ((raw & QCOW2_COPIED) && !w->q->g.data_file) {
@@ -227,7 +244,8 @@ static int count_l2_entry(struct qcow2_walk *w, struct l2_state *s, uint64_t raw
 static int count_l2_table(struct qcow2_walk *w, const struct qcow2_named *t)
 {
 	struct l2_state s = { .t = t };
-	uint64_t size = w->q->g.cluster_size;
+	uint64_t size = w->q->g.cluster_size, bitmap = 0;
+	unsigned bits = w->q->g.l2_entry_bits;
 	const uint8_t *buf;
 	uint32_t *use;
 	int r = 0;
@@ -235,10 +253,12 @@ static int count_l2_table(struct qcow2_walk *w, const struct qcow2_named *t)
 	for (uint64_t at = 0, len; r == 0 && at < size; at += len) {
 		len = TD_MIN(size, (uint64_t)QCOW2_WALK_BYTES);
 		r = qcow2_walk_read(w, t->off + at, len, &buf);
-		for (uint64_t i = 0; r == 0 && buf && i < len; i += sizeof(uint64_t)) {
-			s.idx = (at + i) / sizeof(uint64_t);
-			if (td_get_be64(buf + i) != 0)
-				r = count_l2_entry(w, &s, td_get_be64(buf + i));
+		for (uint64_t i = 0; r == 0 && buf && i < len; i += 1u << bits) {
+			s.idx = (at + i) >> bits;
+			if (qcow2_is_extended(&w->q->g))
+				bitmap = td_get_be64(buf + i + 8);
+			if (td_get_be64(buf + i) != 0 || bitmap != 0)
+				r = count_l2_entry(w, &s, td_get_be64(buf + i), bitmap);
 		}
 	}
 	if (r < 0 || !s.suspect)
@@ -344,18 +364,33 @@ int qcow2_walk(struct qcow2_walk *w, struct qcow2 *q, struct td_check *res)
 
 /* ---- what becomes of an entry ---- */
 
-enum qcow2_verdict qcow2_judge_l2e(const struct qcow2_walk *w, uint64_t raw)
+/* Without the bits that mean nothing, as far as that is known without decoding it. */
+static void clean_l2e(const struct qcow2 *q, const uint64_t raw[2], uint64_t ret[2])
+{
+	bool packed = raw[0] & QCOW2_L2_COMPRESSED;
+
+	ret[0] = raw[0] & ~(packed ? QCOW2_COPIED : reserved_bits(q));
+	ret[1] = qcow2_is_extended(&q->g) && !packed ? raw[1] : 0;
+}
+
+enum qcow2_verdict qcow2_judge_l2e(const struct qcow2_walk *w, const uint64_t raw[2])
 {
 	const struct qcow2 *q = w->q;
-	uint64_t clean = raw & QCOW2_L2_COMPRESSED ? raw & ~QCOW2_COPIED : raw & ~L2_RESERVED, last;
+	bool extended = qcow2_is_extended(&q->g), same;
+	uint64_t clean[2], last;
 	struct qcow2_l2e e;
+	int r;
 
-	if (qcow2_l2e_decode(&q->g, q->h.version, clean, &e) < 0)
+	clean_l2e(q, raw, clean);
+	r = extended ? qcow2_l2e_decode_extended(&q->g, clean[0], clean[1], &e)
+		     : qcow2_l2e_decode(&q->g, q->h.version, clean[0], &e);
+	if (r < 0)
 		return QCOW2_LOST;
-	if (e.kind == QCOW2_HOLE && (clean & QCOW2_COPIED))
-		clean = 0;
-	if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO || (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE))
-		return clean == raw ? QCOW2_FINE : QCOW2_STRAY;
+	if (e.kind == QCOW2_HOLE && (clean[0] & QCOW2_COPIED))
+		clean[0] = 0;
+	same = clean[0] == raw[0] && (!extended || clean[1] == raw[1]);
+	if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO || q->g.data_file)
+		return same ? QCOW2_FINE : QCOW2_STRAY;
 	if (e.kind != QCOW2_PACKED)
 		e.packed_len = q->g.cluster_size;
 	if (qcow2_walk_exceeds(w, e.host_off, e.packed_len))
@@ -368,7 +403,7 @@ enum qcow2_verdict qcow2_judge_l2e(const struct qcow2_walk *w, uint64_t raw)
 		if ((use & QCOW2_USE_FIXED) || ((use & QCOW2_USE_TABLE) && !(use & QCOW2_USE_SUSPECT)))
 			return QCOW2_LOST;
 	}
-	return clean == raw ? QCOW2_FINE : QCOW2_STRAY;
+	return same ? QCOW2_FINE : QCOW2_STRAY;
 }
 
 enum qcow2_verdict qcow2_judge_l1e(const struct qcow2_walk *w, uint64_t raw)

@@ -136,7 +136,8 @@ enum qcow2_verdict {
 	QCOW2_LOST,  /* what it names cannot be its own */
 };
 
-enum qcow2_verdict qcow2_judge_l2e(const struct qcow2_walk *w, uint64_t raw);
+/* raw: the descriptor, and where entries are extended what follows it. */
+enum qcow2_verdict qcow2_judge_l2e(const struct qcow2_walk *w, const uint64_t raw[2]);
 enum qcow2_verdict qcow2_judge_l1e(const struct qcow2_walk *w, uint64_t raw);
 
 /* ---- qcow2-check-extra.c: snapshot table, bitmaps, encryption header ---- */

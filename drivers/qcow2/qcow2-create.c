@@ -120,6 +120,8 @@ static int read_data_file(struct wish *w, struct td_err *ret_err)
 		return td_err_set(ret_err, -EINVAL, "version 2 has no external data files: use version 3");
 	if (raw && w->backing_file)
 		return td_err_set(ret_err, -EINVAL, "data_file_raw=on and a backing file exclude each other");
+	if (w->h.incompatible & QCOW2_INCOMPAT_EXTL2)
+		return td_err_set(ret_err, -EINVAL, "data_file and extended_l2=on exclude each other here");
 	w->h.incompatible |= QCOW2_INCOMPAT_DATA_FILE;
 	w->h.autoclear |= raw ? QCOW2_AUTOCLEAR_RAW_EXT : 0;
 	return 0;
@@ -147,7 +149,7 @@ static int read_crypt(struct wish *w, struct td_err *ret_err)
 
 static int read_options(struct wish *w, struct td_err *ret_err)
 {
-	bool lazy = false;
+	bool lazy = false, extended = false;
 	int r;
 
 	w->h.version = 3;
@@ -160,6 +162,9 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 		r = read_compression(w, ret_err);
 	if (r == 0)
 		r = td_opts_bool(w->c->opts, "lazy_refcounts", &lazy, ret_err);
+	if (r == 0)
+		r = td_opts_bool(w->c->opts, "extended_l2", &extended, ret_err);
+	w->h.incompatible |= extended ? QCOW2_INCOMPAT_EXTL2 : 0;
 	if (r == 0)
 		r = read_backing(w, ret_err);
 	if (r == 0)
@@ -332,7 +337,7 @@ static int write_image(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	if (r == 0)
 		r = make_data_file(w, ret_err);
 	if (r == 0 && w->prealloc != QCOW2_PREALLOC_OFF)
-		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, w->h.crypt ? QCOW2_L2_ZERO : 0, buf);
+		r = qcow2_preallocate(w->c, &w->g, &w->at, w->prealloc, w->h.crypt != 0, buf);
 	if (r == 0)
 		r = td_image_flush(child);
 	if (r == 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Making ranges read as zeros, and giving their clusters back.  Whole clusters by their L2 entries; what is left at
- * both ends by writing, and only where it does not read as zeros already.
+ * Making ranges read as zeros, and giving their clusters back.  Whole clusters (or subclusters) by their L2 entries;
+ * what is left at both ends by writing, and only where it does not read as zeros already.
  *
  * Without a backing image a cluster that is not there reads as zeros: dropping it is enough.  With one an entry must
  * say ZERO, which version 2 cannot: there zeros are written (zero) or the bytes kept (trim).
@@ -39,8 +39,8 @@ static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_e
 	case QCOW2_ZERO:
 		*ret = false;
 		return 0;
-	case QCOW2_HOLE:
-		if (!(flags & TD_OWN))
+	case QCOW2_HOLE: /* of a cluster that nobody has written to, too */
+		if (!(flags & TD_OWN) && !(e->owned && (flags & TD_MAY_UNMAP)))
 			r = qcow2_reads_zero(q, guest_off, e, &zero);
 		break;
 	}
@@ -49,6 +49,13 @@ static int must_change(struct qcow2 *q, uint64_t guest_off, const struct qcow2_e
 	return r;
 }
 
+/* A stream has no subclusters: what of its cluster is to be zeros has to be written. */
+static bool part_of_stream(const struct qcow2 *q, const struct qcow2_extent *e)
+{
+	return e->kind == QCOW2_PACKED && e->len < q->g.cluster_size;
+}
+
+/* -EAGAIN: not by subclusters. */
 static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, unsigned flags)
 {
 	uint64_t at = start;
@@ -59,6 +66,8 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, unsigned
 		bool change = false;
 
 		r = qcow2_map(q, at, end - at, &e);
+		if (r == 0 && part_of_stream(q, &e))
+			r = -EAGAIN;
 		/*
 		 * A missing table spans much; where it is going to be made, or a chain may say different things of
 		 * it, a slice at a time.
@@ -70,7 +79,7 @@ static int zero_clusters(struct qcow2 *q, uint64_t start, uint64_t end, unsigned
 		if (r == 0 && change)
 			r = qcow2_l2_own(q, at);
 		if (r == 0 && change)
-			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), target(q, flags), 0);
+			r = qcow2_l2_link(q, at, e.len, target(q, flags), 0);
 		if (r == 0 && change && (flags & TD_MAY_UNMAP))
 			qcow2_data_dropped(q, at, e.len);
 		at += r == 0 ? e.len : 0;
@@ -104,19 +113,19 @@ static int zero_middle(struct qcow2 *q, uint64_t start, uint64_t end, unsigned f
 
 /* ---- the ends ---- */
 
-/* Parts of a cluster before, whole clusters, part of one after.  The disk's end ends its cluster. */
+/* Parts of a cluster before, whole clusters (or subclusters), part of one after.  The disk's end ends its cluster. */
 struct split {
 	uint64_t head, start, end, tail; /* [head, start) [start, end) [end, tail) */
 };
 
-static struct split split_of(const struct qcow2 *q, uint64_t guest_off, uint64_t len)
+static struct split split_of(const struct qcow2 *q, uint64_t guest_off, uint64_t len, uint64_t grain)
 {
 	uint64_t last = guest_off + len;
 	struct split s = { .head = guest_off, .tail = last };
 
-	s.start = td_align_up(guest_off, q->g.cluster_size);
-	s.end = last == q->im->size ? td_align_up(last, q->g.cluster_size) : qcow2_cluster_start(q, last);
-	if (s.start > s.end) /* inside one cluster */
+	s.start = td_align_up(guest_off, grain);
+	s.end = last == q->im->size ? td_align_up(last, q->g.cluster_size) : td_align_down(last, grain);
+	if (s.start > s.end) /* inside one of them */
 		s.start = s.end = last;
 	s.tail = TD_MAX(s.tail, s.end);
 	return s;
@@ -135,6 +144,8 @@ static int part_is_zero(struct qcow2 *q, uint64_t guest_off, uint64_t len, bool 
 	r = qcow2_map(q, guest_off, len, &e);
 	if (r == 0)
 		r = qcow2_reads_zero(q, guest_off, &e, ret);
+	if (r == 0 && e.len < len)
+		*ret = false; /* some of it */
 	td_range_unlock(&q->ranges, &range);
 	return r;
 }
@@ -173,11 +184,20 @@ static int zero_ends(struct td_image *im, const struct split *s, unsigned flags)
 	return r;
 }
 
-static int zero_all(struct td_image *im, const struct split *s, unsigned flags)
+static int zero_split(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags, uint64_t grain)
 {
-	int r = zero_ends(im, s, flags);
+	const struct split s = split_of(im->state, guest_off, len, grain);
+	int r = zero_ends(im, &s, flags);
 
-	return r < 0 ? r : zero_middle(im->state, s->start, s->end, flags);
+	return r < 0 ? r : zero_middle(im->state, s.start, s.end, flags);
+}
+
+static int zero_all(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags)
+{
+	const struct qcow2 *q = im->state;
+	int r = zero_split(im, guest_off, len, flags, qcow2_sub_size(q));
+
+	return r == -EAGAIN ? zero_split(im, guest_off, len, flags, q->g.cluster_size) : r;
 }
 
 /* ---- the slots ---- */
@@ -185,7 +205,6 @@ static int zero_all(struct td_image *im, const struct split *s, unsigned flags)
 int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags)
 {
 	struct qcow2 *q = im->state;
-	struct split s = split_of(q, guest_off, len);
 	int r;
 
 	/* No way to say "zero" over a backing image: image.c writes zeros, or tells who wanted it fast. */
@@ -193,19 +212,25 @@ int qcow2_zero(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned f
 		return -ENOTSUP;
 	r = qcow2_begin_write(q, guest_off, len);
 	if (r == 0)
-		r = zero_all(im, &s, flags);
+		r = zero_all(im, guest_off, len, flags);
 	/* All of it again: which part found no space is not known here, and what is zero already costs nothing. */
 	if (r == -ENOSPC && qcow2_reclaim(q))
-		r = zero_all(im, &s, flags);
+		r = zero_all(im, guest_off, len, flags);
 	if (r == 0 && (flags & TD_FUA))
 		r = qcow2_commit(q, QCOW2_COMMIT_BARRIER);
 	return r;
 }
 
+static int trim_split(struct qcow2 *q, uint64_t guest_off, uint64_t len, uint64_t grain)
+{
+	const struct split s = split_of(q, guest_off, len, grain);
+
+	return zero_middle(q, s.start, s.end, TD_MAY_UNMAP);
+}
+
 int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
 {
 	struct qcow2 *q = im->state;
-	struct split s = split_of(q, guest_off, len);
 	int r;
 
 	if (q->h.version < 3 && im->backing)
@@ -214,6 +239,6 @@ int qcow2_trim(struct td_image *im, uint64_t guest_off, uint64_t len)
 		return 0; /* it is no hint any more if all of it is to be written */
 	r = qcow2_begin_write(q, guest_off, len);
 	if (r == 0)
-		r = zero_middle(q, s.start, s.end, TD_MAY_UNMAP);
-	return r;
+		r = trim_split(q, guest_off, len, qcow2_sub_size(q));
+	return r == -EAGAIN ? trim_split(q, guest_off, len, q->g.cluster_size) : r;
 }

@@ -13,12 +13,12 @@ static int gather_slice(struct qcow2 *q, uint64_t host_off, struct qcow2_frees *
 {
 	struct qcow2_slice *s;
 	struct qcow2_l2e e;
-	int r = qcow2_frees_reserve(f, q->l2.slice_size / sizeof(uint64_t));
+	int r = qcow2_frees_reserve(f, q->l2.slice_size >> q->g.l2_entry_bits);
 
 	if (r == 0)
 		r = qcow2_cache_get(&q->l2, host_off, &s);
-	for (size_t i = 0; r == 0 && i < q->l2.slice_size; i += sizeof(uint64_t)) {
-		r = qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(s->data + i), &e);
+	for (size_t i = 0; r == 0 && i < q->l2.slice_size; i += 1u << q->g.l2_entry_bits) {
+		r = qcow2_l2e_read(&q->g, q->h.version, s->data + i, &e);
 		if (r < 0 || e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
 			continue;
 		if (qcow2_overlap_data_ok(q, e.host_off,

@@ -26,6 +26,8 @@
 #include <blktap/opts.h>
 #include <blktap/qcow2.h>
 
+#include "qcow2-entry.h"
+
 #define QCOW2_SECTOR                 512u
 #define QCOW2_SLICE_MAX              4096u
 #define QCOW2_CACHE_MIN_SLICES       8u
@@ -275,6 +277,12 @@ static inline uint64_t qcow2_cluster_start(const struct qcow2 *q, uint64_t off)
 	return off & ~(q->g.cluster_size - 1);
 }
 
+/* What an L2 entry says something of; a cluster, but for extended ones. */
+static inline uint64_t qcow2_sub_size(const struct qcow2 *q)
+{
+	return 1ull << q->g.sub_bits;
+}
+
 static inline uint64_t qcow2_in_cluster(const struct qcow2 *q, uint64_t off)
 {
 	return off & (q->g.cluster_size - 1);
@@ -374,14 +382,6 @@ TD_CO TD_CHECK int qcow2_corrupt(struct qcow2 *q);
 
 /* ---- qcow2-map.c ---- */
 
-struct qcow2_extent {
-	enum qcow2_kind kind;
-	bool owned;          /* DATA, ZERO_ALLOC: may be written in place */
-	uint64_t host_off;   /* DATA, ZERO_ALLOC: of the byte asked for; PACKED: of the stream */
-	uint64_t packed_len; /* PACKED */
-	uint64_t len;        /* guest bytes this answer covers, 1..asked; PACKED: inside one cluster */
-};
-
 /*
  * Where are the bytes from guest_off on?  Stays inside one L2 slice.  May yield.  The caller holds the range.
  * 0; -EUCLEAN (the image is frozen then) if an entry breaks the format or points into metadata or past the file's
@@ -409,14 +409,15 @@ uint64_t qcow2_to_slice_end(const struct qcow2 *q, uint64_t guest_off);
 uint64_t qcow2_to_table_end(const struct qcow2 *q, uint64_t guest_off);
 
 /*
- * Point nr clusters from guest_off on, all in one L2 slice of a table that is ours, at something else, and put what
- * they pointed at among the pending frees: all of it or nothing.  May yield before, not within.
- *	DATA     host_off and the clusters after it, whose data is written and whose refcount is counted
+ * Point the clusters (subclusters, where entries are extended) that these bytes are in, all in one L2 slice of a table
+ * that is ours, at something else, and put what nothing points at any more among the pending frees: all of it or
+ * nothing.  May yield before, not within.
+ *	DATA     host_off, where the first byte is, and what follows it; the data is written and the refcounts counted
  *	ZERO     nothing is kept
  *	HOLE     nothing is kept
  *	ZERO_ALLOC  what is there and ours is kept; the others become ZERO
  */
-TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind,
+TD_CO TD_CHECK int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t len, enum qcow2_kind kind,
 				 uint64_t host_off);
 
 /* The same for one cluster and a stream of len bytes, written and counted. */
@@ -638,11 +639,11 @@ enum qcow2_prealloc {
 };
 
 /*
- * The part of a full layout from L1 on.  The first entries of L1 only: it was zeroed.  flags: of L2 entries.  buf: a
- * cluster.
+ * The part of a full layout from L1 on.  The first entries of L1 only: it was zeroed.  zero: L2 entries say that all
+ * reads as zeros.  buf: a cluster.
  */
 TD_CO TD_CHECK int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g,
-				     const struct qcow2_layout *at, enum qcow2_prealloc how, uint64_t flags,
+				     const struct qcow2_layout *at, enum qcow2_prealloc how, bool zero,
 				     uint8_t *buf);
 
 /* ---- qcow2-snaps.c, qcow2-snapshot.c ---- */

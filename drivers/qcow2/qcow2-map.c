@@ -18,7 +18,7 @@ static uint64_t l1_index(const struct qcow2 *q, uint64_t guest_off)
 /* log2 of entries in a slice. */
 static unsigned slice_entry_bits(const struct qcow2 *q)
 {
-	return q->l2.slice_bits - 3;
+	return q->l2.slice_bits - q->g.l2_entry_bits;
 }
 
 static uint64_t slice_entries(const struct qcow2 *q)
@@ -97,32 +97,9 @@ static int slice_of(struct qcow2 *q, uint64_t guest_off, struct qcow2_l1e *ret_l
 	return 0;
 }
 
-/* One entry as an answer for the rest of its cluster. */
-static int extent_of(const struct qcow2 *q, const struct qcow2_l1e *l1e, uint64_t raw, uint64_t guest_off,
-		     struct qcow2_extent *ret)
+static uint8_t *entry_at(const struct qcow2 *q, const struct qcow2_slice *s, uint64_t idx)
 {
-	uint64_t in = qcow2_in_cluster(q, guest_off);
-	struct qcow2_l2e e;
-	int r = qcow2_l2e_decode(&q->g, q->h.version, raw, &e);
-
-	if (r < 0)
-		return r;
-	*ret = (struct qcow2_extent){
-		.kind = e.kind,
-		.owned = l1e->copied && e.copied,
-		.host_off = e.host_off,
-		.packed_len = e.packed_len,
-		.len = q->g.cluster_size - in,
-	};
-	if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
-		return 0;
-	if (!qcow2_overlap_data_ok(q, e.host_off, e.kind == QCOW2_PACKED ? e.packed_len : q->g.cluster_size))
-		return -EUCLEAN;
-	if (q->g.data_file && e.host_off != guest_off - in)
-		return -EUCLEAN;
-	if (e.kind != QCOW2_PACKED)
-		ret->host_off += in;
-	return 0;
+	return s->data + (idx << q->g.l2_entry_bits);
 }
 
 /* Does b follow a directly, in the guest and on the host? */
@@ -130,20 +107,23 @@ static bool continues(const struct qcow2_extent *a, const struct qcow2_extent *b
 {
 	if (a->kind != b->kind || a->owned != b->owned || a->kind == QCOW2_PACKED)
 		return false;
-	return a->kind == QCOW2_HOLE || a->kind == QCOW2_ZERO || a->host_off + a->len == b->host_off;
+	if ((a->kind == QCOW2_HOLE || a->kind == QCOW2_ZERO) && !a->owned)
+		return true;
+	return a->host_off + a->len == b->host_off;
 }
 
 static int map_slice(const struct qcow2 *q, const struct qcow2_l1e *l1e, const struct qcow2_slice *s,
 		     uint64_t idx, uint64_t guest_off, uint64_t len, struct qcow2_extent *ret)
 {
+	uint64_t in = qcow2_in_cluster(q, guest_off), next;
 	struct qcow2_extent e = { 0 }, more = { 0 };
-	int r = extent_of(q, l1e, td_get_be64(s->data + idx * 8), guest_off, &e);
+	int r = qcow2_entry_extent(q, l1e->copied, entry_at(q, s, idx), guest_off, &e);
 
 	if (r < 0)
 		return r;
-	while (e.len < len && ++idx < slice_entries(q)) {
+	while (e.len < len && (next = idx + ((in + e.len) >> q->g.cluster_bits)) < slice_entries(q)) {
 		/* A bad entry further on is an error when it is its turn. */
-		if (extent_of(q, l1e, td_get_be64(s->data + idx * 8), guest_off + e.len, &more) < 0 ||
+		if (qcow2_entry_extent(q, l1e->copied, entry_at(q, s, next), guest_off + e.len, &more) < 0 ||
 		    !continues(&e, &more))
 			break;
 		e.len += more.len;
@@ -191,17 +171,13 @@ bool qcow2_map_in_place_hint(struct qcow2 *q, uint64_t guest_off)
 {
 	struct qcow2_slice *s;
 	struct qcow2_l1e l1e;
-	struct qcow2_l2e e;
 
 	if (l1_get(q, guest_off, &l1e) < 0)
 		return true;
 	if (!l1e.present || !l1e.copied)
 		return false;
 	s = qcow2_cache_peek(&q->l2, slice_off(q, &l1e, guest_off));
-	if (!s ||
-	    qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(s->data + in_slice(q, guest_off) * 8), &e) < 0)
-		return true;
-	return e.kind == QCOW2_DATA && e.copied;
+	return !s || qcow2_entry_in_place(q, entry_at(q, s, in_slice(q, guest_off)), guest_off);
 }
 
 bool qcow2_map_packed_hint(struct qcow2 *q, uint64_t guest_off, struct qcow2_extent *ret)
@@ -213,7 +189,8 @@ bool qcow2_map_packed_hint(struct qcow2 *q, uint64_t guest_off, struct qcow2_ext
 		return false;
 	s = qcow2_cache_peek(&q->l2, slice_off(q, &l1e, guest_off));
 	return s &&
-	       extent_of(q, &l1e, td_get_be64(s->data + in_slice(q, guest_off) * 8), guest_off, ret) == 0 &&
+	       qcow2_entry_extent(q, l1e.copied, entry_at(q, s, in_slice(q, guest_off)), guest_off, ret) ==
+		       0 &&
 	       ret->kind == QCOW2_PACKED;
 }
 
@@ -245,7 +222,7 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 		r = td_image_pread(q->child, from + at, buf, len, TD_EXACT);
 		if (r < 0)
 			break;
-		for (size_t i = 0; i < len; i += 8) {
+		for (size_t i = 0; i < len; i += 1u << q->g.l2_entry_bits) {
 			uint64_t raw = td_get_be64(buf + i);
 
 			if (!(raw & QCOW2_L2_COMPRESSED) && !q->g.data_file)
@@ -316,97 +293,97 @@ int qcow2_l2_own(struct qcow2 *q, uint64_t guest_off)
 
 /* ---- changing entries ---- */
 
-/* What the entry becomes, of `to` for the first of the clusters.  *ret_drop: what it pointed at loses a reference. */
-static void new_entry(const struct qcow2_l2e *old, const struct qcow2_l2e *to, uint64_t ahead,
-		      struct qcow2_l2e *ret, bool *ret_drop)
-{
-	bool had = old->kind != QCOW2_HOLE && old->kind != QCOW2_ZERO;
+/* What changes: bytes from the first cluster's start on, in its entry and those after it. */
+struct change {
+	uint64_t idx, nr;    /* entries of the slice */
+	uint64_t start, end; /* bytes */
+	struct qcow2_l2e to; /* of the first cluster */
+};
 
-	*ret = (struct qcow2_l2e){ .kind = to->kind };
-	*ret_drop = had;
-	if (to->kind == QCOW2_PACKED) {
-		*ret = *to;
-	} else if (to->kind == QCOW2_DATA) {
-		ret->host_off = to->host_off + ahead;
-		ret->copied = true;
-		*ret_drop = had && !(old->kind != QCOW2_PACKED && old->host_off == ret->host_off);
-	} else if (to->kind == QCOW2_ZERO_ALLOC) {
-		if (had && old->copied) {
-			ret->host_off = old->host_off;
-			ret->copied = true;
-			*ret_drop = false;
-		} else {
-			ret->kind = QCOW2_ZERO;
-		}
-	}
+/* A bit for each subcluster of the nth entry that changes. */
+static uint32_t subs_of(const struct qcow2 *q, const struct change *c, uint64_t n)
+{
+	uint64_t at = n << q->g.cluster_bits, from, to;
+
+	from = (TD_MAX(c->start, at) - at) >> q->g.sub_bits;
+	to = TD_MIN(td_div_up(c->end - at, 1ull << q->g.sub_bits), q->g.cluster_size >> q->g.sub_bits);
+	return (uint32_t)(((1ull << to) - 1) & ~((1ull << from) - 1));
+}
+
+static struct qcow2_l2e nth(const struct qcow2 *q, const struct change *c, uint64_t n)
+{
+	struct qcow2_l2e to = c->to;
+
+	if (to.kind == QCOW2_DATA)
+		to.host_off += n << q->g.cluster_bits;
+	return to;
 }
 
 /*
  * No yield in here: a commit sees all of it, and what it drops, or nothing.  A kill may leave the first of them set,
  * each as a whole: their data is written and counted.
  */
-static void link_entries(struct qcow2 *q, struct qcow2_slice *s, uint64_t idx, uint64_t nr,
-			 const struct qcow2_l2e *to)
+static void link_entries(struct qcow2 *q, struct qcow2_slice *s, const struct change *c)
 {
-	qcow2_cache_mark(&q->l2, s, idx * sizeof(uint64_t), nr * sizeof(uint64_t));
-	for (uint64_t i = 0; i < nr; i++) {
-		uint8_t *raw = s->data + (idx + i) * 8;
-		struct qcow2_l2e old, e;
-		bool drop;
+	size_t size = 1u << q->g.l2_entry_bits;
 
-		if (qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(raw), &old) < 0)
-			continue; /* all were looked at before */
-		new_entry(&old, to, i << q->g.cluster_bits, &e, &drop);
-		qcow2_put_entry(raw, qcow2_l2e_encode(&q->g, &e));
-		if (drop)
+	qcow2_cache_mark(&q->l2, s, c->idx * size, c->nr * size);
+	for (uint64_t i = 0; i < c->nr; i++) {
+		struct qcow2_l2e old, to = nth(q, c, i);
+
+		if (qcow2_entry_put(q, entry_at(q, s, c->idx + i), &to, subs_of(q, c, i), &old))
 			qcow2_frees_add_entry(&q->pending, &q->g, &old);
 	}
-	if (to->kind == QCOW2_DATA || to->kind == QCOW2_PACKED)
+	if (c->to.kind == QCOW2_DATA || c->to.kind == QCOW2_PACKED)
 		q->l2_depends = true;
 	if (q->pending.nr > QCOW2_FREES_MAX)
 		qcow2_commit_soon(q);
 }
 
-static int check_entries(const struct qcow2 *q, const struct qcow2_slice *s, uint64_t idx, uint64_t nr)
+static int check_entries(const struct qcow2 *q, const struct qcow2_slice *s, const struct change *c)
 {
-	struct qcow2_l2e e;
 	int r = 0;
 
-	for (uint64_t i = 0; r == 0 && i < nr; i++)
-		r = qcow2_l2e_decode(&q->g, q->h.version, td_get_be64(s->data + (idx + i) * 8), &e);
+	for (uint64_t i = 0; r == 0 && i < c->nr; i++) {
+		struct qcow2_l2e to = nth(q, c, i);
+
+		r = qcow2_entry_check(q, entry_at(q, s, c->idx + i), &to, subs_of(q, c, i));
+	}
 	return r;
 }
 
-static int link_all(struct qcow2 *q, uint64_t guest_off, uint64_t nr, const struct qcow2_l2e *to)
+static int link_all(struct qcow2 *q, uint64_t guest_off, uint64_t len, const struct qcow2_l2e *to)
 {
+	struct change c = { .start = qcow2_in_cluster(q, guest_off), .to = *to };
 	struct qcow2_slice *s = NULL;
 	struct qcow2_l1e l1e;
-	uint64_t idx = 0;
 	int r = qcow2_begin_alloc(q);
 
+	c.end = c.start + len;
+	c.nr = td_div_up(c.end, q->g.cluster_size);
 	if (r == 0)
-		r = slice_of(q, guest_off, &l1e, &s, &idx);
-	if (r == 0 && (!s || !l1e.copied || nr > slice_entries(q) - idx))
+		r = slice_of(q, guest_off, &l1e, &s, &c.idx);
+	if (r == 0 && (!s || !l1e.copied || c.nr > slice_entries(q) - c.idx))
 		r = -EIO; /* the caller made no table of its own: a bug, kept away from the disk */
 	if (r == 0)
-		r = check_entries(q, s, idx, nr);
+		r = check_entries(q, s, &c);
 	if (r == 0)
-		r = qcow2_frees_reserve(&q->pending, nr);
+		r = qcow2_frees_reserve(&q->pending, c.nr);
 	if (r == 0)
-		link_entries(q, s, idx, nr, to);
+		link_entries(q, s, &c);
 	return r == -EUCLEAN ? qcow2_corrupt(q) : r;
 }
 
-int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t nr, enum qcow2_kind kind, uint64_t host_off)
+int qcow2_l2_link(struct qcow2 *q, uint64_t guest_off, uint64_t len, enum qcow2_kind kind, uint64_t host_off)
 {
-	const struct qcow2_l2e to = { .kind = kind, .host_off = host_off };
+	const struct qcow2_l2e to = { .kind = kind, .host_off = qcow2_cluster_start(q, host_off) };
 
-	return link_all(q, guest_off, nr, &to);
+	return link_all(q, guest_off, len, &to);
 }
 
 int qcow2_l2_link_packed(struct qcow2 *q, uint64_t guest_off, uint64_t host_off, uint64_t len)
 {
 	const struct qcow2_l2e to = { .kind = QCOW2_PACKED, .host_off = host_off, .packed_len = len };
 
-	return link_all(q, guest_off, 1, &to);
+	return link_all(q, guest_off, q->g.cluster_size, &to);
 }

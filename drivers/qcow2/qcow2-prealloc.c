@@ -63,33 +63,51 @@ static int make_room(const struct td_create *c, const struct qcow2_layout *at, e
 	return r;
 }
 
-/*
- * nr entries with these flags that name one cluster after the other from `first` on, as a table, or several that
- * adjoin, at off; zeros after them to the end of the last cluster.
- */
-static int write_entries(const struct td_create *c, const struct qcow2_geom *g, uint64_t off, uint64_t nr,
-			 uint64_t first, uint64_t flags, uint8_t *buf)
+/* nr entries that name one cluster after the other from `first` on. */
+struct entries {
+	uint64_t off; /* of the table, or several that adjoin */
+	uint64_t nr, first, flags;
+	unsigned bits;   /* log2 of an entry's bytes */
+	uint64_t bitmap; /* of an extended one */
+};
+
+/* Zeros after them to the end of the last cluster. */
+static int write_entries(const struct td_create *c, const struct qcow2_geom *g, const struct entries *t,
+			 uint8_t *buf)
 {
-	uint64_t per = g->cluster_size / sizeof(uint64_t);
+	uint64_t per = g->cluster_size >> t->bits;
 	int r = 0;
 
-	for (uint64_t i = 0; r == 0 && i < nr; i += per) {
+	for (uint64_t i = 0; r == 0 && i < t->nr; i += per) {
 		memset(buf, 0, g->cluster_size);
-		for (uint64_t n = 0; n < per && i + n < nr; n++)
-			td_put_be64(buf + n * sizeof(uint64_t),
-				    QCOW2_COPIED | flags | (first + ((i + n) << g->cluster_bits)));
-		r = td_image_pwrite(c->child, off + i * sizeof(uint64_t), buf, g->cluster_size, 0);
+		for (uint64_t n = 0; n < per && i + n < t->nr; n++) {
+			uint8_t *entry = buf + (n << t->bits);
+
+			td_put_be64(entry,
+				    QCOW2_COPIED | t->flags | (t->first + ((i + n) << g->cluster_bits)));
+			if (t->bitmap)
+				td_put_be64(entry + 8, t->bitmap);
+		}
+		r = td_image_pwrite(c->child, t->off + (i << t->bits), buf, g->cluster_size, 0);
 	}
 	return r;
 }
 
 int qcow2_preallocate(const struct td_create *c, const struct qcow2_geom *g, const struct qcow2_layout *at,
-		      enum qcow2_prealloc how, uint64_t flags, uint8_t *buf)
+		      enum qcow2_prealloc how, bool zero, uint8_t *buf)
 {
+	struct entries l1 = { .off = at->l1_off, .nr = at->l2_tables, .first = at->l2_off, .bits = 3 };
+	struct entries l2 = { .off = at->l2_off,
+			      .nr = at->data_len >> g->cluster_bits,
+			      .first = at->data_off };
 	int r = make_room(c, at, how);
 
+	l2.bits = g->l2_entry_bits;
+	if (qcow2_is_extended(g))
+		l2.bitmap = zero ? 0xffffffff00000000ull : 0x00000000ffffffffull;
+	else
+		l2.flags = zero ? QCOW2_L2_ZERO : 0;
 	if (r == 0)
-		r = write_entries(c, g, at->l2_off, at->data_len >> g->cluster_bits, at->data_off, flags,
-				  buf);
-	return r < 0 ? r : write_entries(c, g, at->l1_off, at->l2_tables, at->l2_off, 0, buf);
+		r = write_entries(c, g, &l2, buf);
+	return r < 0 ? r : write_entries(c, g, &l1, buf);
 }

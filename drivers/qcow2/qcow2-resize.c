@@ -152,6 +152,13 @@ static int enlarge(struct qcow2 *q, uint64_t old, uint64_t size)
 
 /* ---- smaller ---- */
 
+static int drop_extent(struct qcow2 *q, uint64_t at, const struct qcow2_extent *e)
+{
+	int r = qcow2_l2_own(q, at);
+
+	return r < 0 ? r : qcow2_l2_link(q, at, e->len, QCOW2_HOLE, 0);
+}
+
 /* Entries from `at` to the end of their table; the range is held exclusively. */
 static int drop_entries(struct qcow2 *q, uint64_t at)
 {
@@ -162,10 +169,8 @@ static int drop_entries(struct qcow2 *q, uint64_t at)
 		struct qcow2_extent e;
 
 		r = qcow2_map(q, at, end - at, &e);
-		if (r == 0 && e.kind != QCOW2_HOLE)
-			r = qcow2_l2_own(q, at);
-		if (r == 0 && e.kind != QCOW2_HOLE)
-			r = qcow2_l2_link(q, at, td_div_up(e.len, q->g.cluster_size), QCOW2_HOLE, 0);
+		if (r == 0 && (e.kind != QCOW2_HOLE || e.host_off != 0))
+			r = drop_extent(q, at, &e);
 		at += r == 0 ? e.len : 0;
 	}
 	return r;

@@ -257,7 +257,7 @@ static bool set_flags(const struct op *op, uint8_t *table)
 {
 	bool changed = false;
 
-	for (uint64_t i = 0; i < op->q->g.cluster_size; i += sizeof(uint64_t)) {
+	for (uint64_t i = 0; i < op->q->g.cluster_size; i += 1u << op->q->g.l2_entry_bits) {
 		uint64_t raw = td_get_be64(table + i), now;
 
 		if (raw == 0 || (raw & QCOW2_L2_COMPRESSED))

@@ -130,13 +130,13 @@ static int walk_entries(struct qcow2_walker *w, const uint8_t *table, struct run
 {
 	const struct qcow2 *q = w->q;
 
-	for (uint64_t i = 0; i < q->g.cluster_size; i += sizeof(uint64_t)) {
-		uint64_t raw = td_get_be64(table + i), first, last, len = q->g.cluster_size;
+	for (uint64_t i = 0; i < q->g.cluster_size; i += 1u << q->g.l2_entry_bits) {
+		uint64_t first, last, len = q->g.cluster_size;
 		struct qcow2_l2e e;
 
-		if (raw == 0)
+		if (td_get_be64(table + i) == 0 && !qcow2_is_extended(&q->g))
 			continue;
-		if (qcow2_l2e_decode(&q->g, q->h.version, raw, &e) < 0)
+		if (qcow2_l2e_read(&q->g, q->h.version, table + i, &e) < 0)
 			return -EUCLEAN;
 		if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO || q->g.data_file)
 			continue;

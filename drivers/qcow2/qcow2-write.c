@@ -15,6 +15,10 @@
  *
  *	     |<-- first cluster -->|  ...  |<-- last cluster -->|
  *	     | head |     guest data, any length     |   tail   |
+ *
+ * Where entries are extended it is the first and the last subcluster that are filled up.  What else a new cluster's
+ * predecessor holds has to be copied too, so then head and tail reach as far as there is data; the subclusters beyond
+ * stay what they are, zeros or the backing image's.
  */
 #include "qcow2-int.h"
 
@@ -42,25 +46,39 @@ struct edge {
 
 /* ---- the clusters' bytes that the guest does not write ---- */
 
+/* From *old on, which maps its beginning. */
+static int edge_read(struct qcow2 *q, const struct edge *e, struct qcow2_extent *old)
+{
+	int r = 0;
+
+	for (uint64_t done = 0; r == 0 && done < e->len; done += old->len) {
+		struct iovec v;
+		struct td_iov iov;
+
+		if (done > 0)
+			r = qcow2_map(q, e->guest_off + done, e->len - done, old);
+		if (r < 0)
+			break;
+		iov = td_iov_buf(&v, e->buf + done, old->len);
+		r = qcow2_read_extent(q, e->guest_off + done, old, &iov);
+	}
+	return r;
+}
+
 static int edge_load(struct qcow2 *q, struct edge *e)
 {
 	struct qcow2_extent old;
-	struct iovec v;
-	struct td_iov iov;
 	int r;
 
 	if (e->len == 0)
 		return 0;
 	r = qcow2_map(q, e->guest_off, e->len, &old);
-	if (r == 0)
+	if (r == 0 && old.len == e->len)
 		r = qcow2_reads_zero(q, e->guest_off, &old, &e->zero);
 	if (r < 0 || e->zero)
 		return r;
 	e->buf = td_buf_alloc(e->len);
-	if (!e->buf)
-		return -ENOMEM;
-	iov = td_iov_buf(&v, e->buf, e->len);
-	return qcow2_read_extent(q, e->guest_off, &old, &iov);
+	return e->buf ? edge_read(q, e, &old) : -ENOMEM;
 }
 
 static void edge_done(struct edge *e)
@@ -102,17 +120,64 @@ static int write_with_edges(const struct part *p, const struct edge *head, const
 	return qcow2_data_write(p->q, p->guest_off - head->len, p->host_off - head->len, &all);
 }
 
-static int write_around(const struct part *p)
+static bool holds_bytes(const struct qcow2_extent *e)
+{
+	return e->kind == QCOW2_DATA || e->kind == QCOW2_PACKED;
+}
+
+/* Where in [from, to), inside one cluster, the bytes begin that its old cluster holds, and where they end. */
+static int find_bytes(struct qcow2 *q, uint64_t from, uint64_t to, uint64_t *ret_first, uint64_t *ret_end)
+{
+	int r = 0;
+
+	*ret_first = to;
+	*ret_end = from;
+	for (uint64_t at = from; r == 0 && at < to;) {
+		struct qcow2_extent e;
+
+		r = qcow2_map(q, at, to - at, &e);
+		if (r == 0 && holds_bytes(&e)) {
+			*ret_first = TD_MIN(*ret_first, at);
+			*ret_end = at + e.len;
+		}
+		at += r == 0 ? e.len : 0;
+	}
+	return r;
+}
+
+/* What has to be written with the guest's bytes, and is an entry's to say: from *ret_start to *ret_end. */
+static int reach(const struct part *p, uint64_t *ret_start, uint64_t *ret_end)
 {
 	struct qcow2 *q = p->q;
-	uint64_t end = p->guest_off + p->iov.len;
-	struct edge head = { .guest_off = qcow2_cluster_start(q, p->guest_off) };
-	struct edge tail = { .guest_off = end, .len = -end & (q->g.cluster_size - 1) };
-	int r;
+	uint64_t end = p->guest_off + p->iov.len, first = qcow2_cluster_start(q, p->guest_off);
+	uint64_t last = td_align_up(end, q->g.cluster_size), ignored;
+	int r = 0;
 
-	head.len = p->guest_off - head.guest_off;
+	*ret_start = td_align_down(p->guest_off, qcow2_sub_size(q));
+	*ret_end = td_align_up(end, qcow2_sub_size(q));
+	if (p->how != FRESH)
+		return 0;
+	if (first < *ret_start)
+		r = find_bytes(q, first, *ret_start, ret_start, &ignored);
+	if (r == 0 && *ret_end < last)
+		r = find_bytes(q, *ret_end, last, &ignored, ret_end);
+	return r;
+}
+
+/* *ret_start, *ret_end: what is in the cluster afterwards. */
+static int write_around(const struct part *p, uint64_t *ret_start, uint64_t *ret_end)
+{
+	struct qcow2 *q = p->q;
+	struct edge head = { 0 }, tail = { .guest_off = p->guest_off + p->iov.len };
+	int r = reach(p, ret_start, ret_end);
+
+	if (r < 0)
+		return r;
+	head.guest_off = *ret_start;
+	head.len = p->guest_off - *ret_start;
+	tail.len = *ret_end - tail.guest_off;
 	if (q->g.data_file) /* it is as long as the disk */
-		tail.len = TD_MIN(tail.len, end < q->im->size ? q->im->size - end : 0);
+		tail.len = TD_MIN(tail.len, tail.guest_off < q->im->size ? q->im->size - tail.guest_off : 0);
 	r = edge_load(q, &head);
 	if (r == 0)
 		r = edge_load(q, &tail);
@@ -134,15 +199,14 @@ static int write_part(void *arg)
 {
 	const struct part *p = arg;
 	struct qcow2 *q = p->q;
-	uint64_t in = qcow2_in_cluster(q, p->guest_off);
+	uint64_t start = 0, end = 0;
 	int r;
 
 	if (p->how == IN_PLACE)
 		return qcow2_data_write(q, p->guest_off, p->host_off, &p->iov);
-	r = write_around(p);
+	r = write_around(p, &start, &end);
 	if (r == 0)
-		r = qcow2_l2_link(q, p->guest_off - in, td_div_up(in + p->iov.len, q->g.cluster_size),
-				  QCOW2_DATA, p->host_off - in);
+		r = qcow2_l2_link(q, start, end - start, QCOW2_DATA, p->host_off - (p->guest_off - start));
 	if (r < 0 && p->how == FRESH && !q->g.data_file)
 		qcow2_alloc_undo(q, &p->run);
 	return r;

@@ -107,7 +107,7 @@ static void set_limits(struct qcow2 *q)
 	im->limits.mem_align = TD_MAX(im->limits.mem_align, q->child->limits.mem_align);
 	im->limits.max_transfer = 0;
 	im->limits.cluster_size = (uint32_t)q->g.cluster_size;
-	im->limits.trim_granularity = (uint32_t)q->g.cluster_size;
+	im->limits.trim_granularity = (uint32_t)qcow2_sub_size(q);
 	im->limits.zero_efficient = (q->h.version >= 3 || q->h.backing_len == 0) &&
 				    (!q->data_raw || q->data->limits.zero_efficient);
 }
@@ -316,7 +316,7 @@ static int qcow2_info(struct td_image *im, struct td_opts *ret)
 		{ "dirty", h->incompatible & QCOW2_INCOMPAT_DIRTY ? "true" : "false" },
 		{ "lazy-refcounts", h->compatible & QCOW2_COMPAT_LAZY ? "true" : "false" },
 		{ "corrupt", h->incompatible & QCOW2_INCOMPAT_CORRUPT ? "true" : "false" },
-		{ "extended-l2", "false" },
+		{ "extended-l2", qcow2_is_extended(&q->g) ? "true" : "false" },
 	};
 	unsigned nr = h->version >= 3 ? TD_NELEMS(facts) : TD_NELEMS(facts) - 3;
 	int r = 0;

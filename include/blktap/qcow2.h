@@ -23,17 +23,18 @@
 #define QCOW2_HEADER_V3 104u
 #define QCOW2_HEADER_KNOWN                                                                                   \
 	112u /* up to and with the compression type and its padding: what new v3 images get */
-#define QCOW2_MIN_CLUSTER_BITS   9u
-#define QCOW2_MAX_CLUSTER_BITS   21u
-#define QCOW2_MAX_REFCOUNT_ORDER 6u
-#define QCOW2_MAX_BACKING_NAME   1023u
-#define QCOW2_MAX_L1_BYTES       (32u << 20) /* QEMU's limit, and ours */
-#define QCOW2_MAX_REFTABLE_BYTES (8u << 20)  /* QEMU's limit, and ours */
-#define QCOW2_MAX_SNAPSHOTS      65536u
-#define QCOW2_MAX_SNAPSHOT_TABLE (64u << 20) /* ours */
-#define QCOW2_SNAPSHOT_HEAD      40u         /* the fixed part of an entry */
-#define QCOW2_MAX_SNAPSHOT_EXTRA 1024u       /* QEMU's limit, and ours */
-#define QCOW2_MAX_SNAPSHOT_ENTRY (QCOW2_SNAPSHOT_HEAD + QCOW2_MAX_SNAPSHOT_EXTRA + 2u * 65535u + 7u)
+#define QCOW2_MIN_CLUSTER_BITS       9u
+#define QCOW2_MAX_CLUSTER_BITS       21u
+#define QCOW2_EXTL2_MIN_CLUSTER_BITS 14u /* of an image with extended L2 entries */
+#define QCOW2_MAX_REFCOUNT_ORDER     6u
+#define QCOW2_MAX_BACKING_NAME       1023u
+#define QCOW2_MAX_L1_BYTES           (32u << 20) /* QEMU's limit, and ours */
+#define QCOW2_MAX_REFTABLE_BYTES     (8u << 20)  /* QEMU's limit, and ours */
+#define QCOW2_MAX_SNAPSHOTS          65536u
+#define QCOW2_MAX_SNAPSHOT_TABLE     (64u << 20) /* ours */
+#define QCOW2_SNAPSHOT_HEAD          40u         /* the fixed part of an entry */
+#define QCOW2_MAX_SNAPSHOT_EXTRA     1024u       /* QEMU's limit, and ours */
+#define QCOW2_MAX_SNAPSHOT_ENTRY     (QCOW2_SNAPSHOT_HEAD + QCOW2_MAX_SNAPSHOT_EXTRA + 2u * 65535u + 7u)
 
 #define QCOW2_INCOMPAT_DIRTY       (1ull << 0)
 #define QCOW2_INCOMPAT_CORRUPT     (1ull << 1)
@@ -83,7 +84,10 @@ struct qcow2_header {
 struct qcow2_geom {
 	uint32_t cluster_bits;
 	uint64_t cluster_size;
-	uint32_t l2_bits;          /* log2 of entries in an L2 table */
+	uint32_t l2_entry_bits; /* log2 of the bytes of an L2 entry: 3, extended: 4 */
+	uint32_t l2_bits;       /* log2 of entries in an L2 table */
+	uint32_t
+		sub_bits; /* log2 of the bytes that an L2 entry says something of: cluster_bits, extended: 5 less */
 	uint32_t refcount_bits;    /* 1..64 */
 	uint64_t refblock_entries; /* refcounts in one refcount block */
 	uint64_t max_host; /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
@@ -175,13 +179,21 @@ enum qcow2_kind {
 	QCOW2_PACKED, /* compressed */
 };
 
-/* A standard L2 entry. */
+/* An extended entry says something of each of so many subclusters. */
+#define QCOW2_SUBCLUSTERS 32u
+
+/*
+ * An L2 entry.  Of an extended one kind tells what it points at: a cluster with DATA in any of its subclusters, or in
+ * none (ZERO_ALLOC); no cluster (ZERO: all of it reads as zeros; else HOLE).  The bitmaps say which subclusters are
+ * data and which are zeros; what is in neither is the backing image's to decide.
+ */
 struct qcow2_l2e {
 	enum qcow2_kind kind;
 	bool copied;         /* refcount is exactly 1: may be written in place (ZERO_ALLOC, DATA) */
 	bool reserved;       /* a bit is set that must be clear */
 	uint64_t host_off;   /* ZERO_ALLOC, DATA: cluster; PACKED: first byte, any alignment */
 	uint64_t packed_len; /* PACKED: bytes from host_off to the end of its last 512-byte sector */
+	uint32_t data, zero; /* extended, not PACKED: a bit for each subcluster, the first one is bit 0 */
 };
 
 /*
@@ -193,8 +205,30 @@ struct qcow2_l2e {
  */
 TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
 			      struct qcow2_l2e *ret);
+/*
+ * The same for an extended entry, its descriptor and the bitmap behind it.  Also -EUCLEAN: a subcluster that is data
+ * and zeros, and data without a cluster.
+ */
+TD_CHECK int qcow2_l2e_decode_extended(const struct qcow2_geom *g, uint64_t raw, uint64_t bitmap,
+				       struct qcow2_l2e *ret);
+
 /* `reserved` is not written: an entry comes out clean.  packed_len: as decoded, or the exact bytes used. */
 uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
+uint64_t qcow2_l2e_bitmap(const struct qcow2_l2e *e); /* extended: what goes behind that */
+
+static inline bool qcow2_is_extended(const struct qcow2_geom *g)
+{
+	return g->sub_bits != g->cluster_bits;
+}
+
+/* Either, as it is in its table. */
+TD_CHECK static inline int qcow2_l2e_read(const struct qcow2_geom *g, uint32_t version, const uint8_t *entry,
+					  struct qcow2_l2e *ret)
+{
+	if (qcow2_is_extended(g))
+		return qcow2_l2e_decode_extended(g, td_get_be64(entry), td_get_be64(entry + 8), ret);
+	return qcow2_l2e_decode(g, version, td_get_be64(entry), ret);
+}
 
 /* A refcount table entry.  host_off is meaningful only if present. */
 struct qcow2_reftable_entry {

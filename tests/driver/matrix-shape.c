@@ -96,6 +96,9 @@ static void choose_qcow2(struct shape *s, struct layer *l)
 		l->refcount_order = (uint32_t)shape_below(s, 7);
 	l->lazy = shape_chance(s, 30);
 	l->zstd = shape_chance(s, 30);
+	l->extended = shape_chance(s, 30);
+	if (l->extended && l->cluster_bits < 14)
+		l->cluster_bits = 14 + (uint32_t)shape_below(s, 3);
 }
 
 static void choose_chain(struct shape *s)
@@ -149,11 +152,11 @@ static void describe(struct shape *s)
 			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, " <- raw %llu",
 					      (unsigned long long)l->size);
 		else
-			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s%s %llu",
+			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s%s%s %llu",
 					      i + 1 < s->nr ? " <-" : "", l->version, 1u << l->cluster_bits,
 					      1u << l->refcount_order, l->lazy ? "/lazy" : "",
-					      l->zstd ? "/zstd" : "", l->prealloc ? "/" : "",
-					      l->prealloc ? l->prealloc : "",
+					      l->zstd ? "/zstd" : "", l->extended ? "/extended" : "",
+					      l->prealloc ? "/" : "", l->prealloc ? l->prealloc : "",
 					      l->data_raw ? "/raw data file"
 					      : l->data   ? "/data file"
 							  : "",
@@ -175,7 +178,7 @@ static void choose_data_file(struct shape *s)
 {
 	struct layer *l = shape_top(s);
 
-	if (l->version < 3 || s->snapshot || !shape_chance(s, 20))
+	if (l->version < 3 || l->extended || s->snapshot || !shape_chance(s, 20))
 		return;
 	l->data = true;
 	l->data_raw = s->nr == 1 && shape_chance(s, 50);
@@ -206,11 +209,12 @@ void shape_choose(struct shape *s, uint64_t seed)
 
 static void layer_options(const struct layer *l, char *out, size_t len)
 {
-	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s%s%s%s",
+	(void)snprintf(out, len, "compat=%s,cluster_size=%u,refcount_bits=%u%s%s%s%s%s%s%s",
 		       l->version == 2 ? "0.10" : "1.1", 1u << l->cluster_bits, 1u << l->refcount_order,
 		       l->lazy ? ",lazy_refcounts=on" : "", l->zstd ? ",compression_type=zstd" : "",
-		       l->prealloc ? ",preallocation=" : "", l->prealloc ? l->prealloc : "",
-		       l->data ? ",data_file=data" : "", l->data_raw ? ",data_file_raw=on" : "");
+		       l->extended ? ",extended_l2=on" : "", l->prealloc ? ",preallocation=" : "",
+		       l->prealloc ? l->prealloc : "", l->data ? ",data_file=data" : "",
+		       l->data_raw ? ",data_file_raw=on" : "");
 }
 
 static const char *layer_format(const struct layer *l)

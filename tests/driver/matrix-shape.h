@@ -13,7 +13,7 @@
 struct layer {
 	bool raw;
 	uint32_t version, cluster_bits, refcount_order;
-	bool lazy, zstd;
+	bool lazy, zstd, extended;
 	const char *prealloc; /* NULL: not */
 	bool data, data_raw;  /* the top alone: its data is in the file "data", which is the disk by itself */
 	uint64_t size;

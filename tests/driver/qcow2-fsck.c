@@ -84,18 +84,17 @@ static void check_place(struct image *im, const struct qcow2_l2e *e, uint64_t gu
 /* It maps the disk from guest_off on. */
 static void walk_l2(struct image *im, uint64_t table, uint64_t guest_off, bool active)
 {
-	for (uint64_t i = 0; i < im->g.cluster_size / 8; i++) {
+	for (uint64_t i = 0; i < im->g.cluster_size; i += 1u << im->g.l2_entry_bits) {
 		struct qcow2_l2e e;
 
-		if (qcow2_l2e_decode(&im->g, im->f->h.version, td_get_be64(im->bytes + table + i * 8), &e) <
-		    0) {
+		if (qcow2_l2e_read(&im->g, im->f->h.version, im->bytes + table + i, &e) < 0) {
 			corrupt(im, "bad L2 entry in table", table);
 			continue;
 		}
 		if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
 			continue;
 		if (im->g.data_file) {
-			check_place(im, &e, guest_off + (i << im->g.cluster_bits));
+			check_place(im, &e, guest_off + (i >> im->g.l2_entry_bits << im->g.cluster_bits));
 		} else if (e.host_off >= im->size) {
 			corrupt(im, "data behind the end of the file", e.host_off);
 		} else if (e.kind == QCOW2_PACKED) {

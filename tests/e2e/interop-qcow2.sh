@@ -81,6 +81,7 @@ for ((run = 1; run <= runs; run++)); do
 	case $((RANDOM % 5)) in
 	0) opts+=",compat=0.10" ;;
 	1) opts+=",lazy_refcounts=on" ;;
+	2) [[ ! $opts =~ =(64K|128K|2M) ]] || opts+=",extended_l2=on" ;;
 	*) opts+=",refcount_bits=$value" ;;
 	esac
 	pick size 65536 1000448 8388608 16777216 33554432
@@ -165,7 +166,10 @@ done <<'END'
 -o preallocation=metadata
 -o preallocation=falloc,cluster_size=16K
 -o preallocation=full
+-o extended_l2=on,cluster_size=16K
+-o extended_l2=on,preallocation=metadata
 -c
+-c -o extended_l2=on,cluster_size=32K
 -c -o cluster_size=512
 -c -o cluster_size=4K
 -c -o cluster_size=2M
@@ -179,6 +183,30 @@ qemu-img create -q -f qcow2 z.qcow2 5000704
 qemu-io -c "write -P 9 0 4M" -c "write -z 64k 256k" -c "write -z -u 1M 256k" -c "discard 2M 512k" \
 	-c "write -P 3 4999680 1024" z.qcow2 >/dev/null
 reads_equal "qcow2:$T/z.qcow2" z.qcow2 "zero clusters"
+
+# Subclusters of 4 KiB: data, zeros and what is below, in one cluster; what we write copies no more than those.
+data base.raw $((2 << 20)) 5
+qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128K -b base.raw -F raw e.qcow2 2M
+qemu-io -c "write -P 9 12k 9k" -c "write -z 24k 8k" -c "write -P 8 300k 700k" -c "write -z -u 384k 128k" \
+	-c "discard 700k 12k" e.qcow2 >/dev/null
+reads_equal "qcow2:$T/e.qcow2" e.qcow2 "subclusters"
+cp theirs.raw model.raw
+serve "qcow2:$T/e.qcow2"
+qemu-io -f raw -c "write -P 7 1300k 512" "$NBD" >/dev/null
+qemu-io -f raw -c "write -P 7 1300k 512" model.raw >/dev/null
+stop_tapdisk
+clean_and_equal e.qcow2 "a write into a subcluster"
+qemu-img map --output=json e.qcow2 >map.json
+python3 - 1331200 4096 <<'END'
+import json, sys
+at, size = int(sys.argv[1]), int(sys.argv[2])
+part = [e for e in json.load(open("map.json")) if e["depth"] == 0 and e["start"] <= at < e["start"] + e["length"]]
+assert [(e["start"], e["length"]) for e in part] == [(at, size)], part
+END
+serve "qcow2:$T/e.qcow2"
+both_write 25
+stop_tapdisk
+clean_and_equal e.qcow2 "our writes into subclusters"
 
 # A chain of mixed formats and sizes, shorter and longer than what is above.
 data base.raw $((1 << 20)) 4
@@ -223,8 +251,6 @@ refused() # refused PATTERN IMAGE
 {
 	expect_fail "$1" timeout 200 "$BLKTAP_TAPDISK" -f --nbd "unix:$T/r" "qcow2:$T/$2"
 }
-qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=128K e.qcow2 1M
-refused 'e.qcow2.*([Ee]xtended L2|subcluster)' e.qcow2
 # To make one qemu-img times its own cipher, and gives up at some tries ("Unable to get accurate CPU usage").
 make_luks()
 {

@@ -128,7 +128,7 @@ static void compare(struct run *r, uint64_t off, size_t len, int result)
 /* The start of one cluster (part of it, if it is large), compared if the file is as it was. */
 static void read_one(struct run *r, struct td_image *im, uint64_t off, bool pristine)
 {
-	uint64_t cluster = r->has_model ? r->model.g.cluster_size : 4096;
+	uint64_t cluster = r->has_model ? 1ull << r->model.g.sub_bits : 4096;
 	uint64_t room = TD_MIN(cluster - off % cluster, im->size - off);
 	size_t len = TD_MIN(room, READ_MAX);
 

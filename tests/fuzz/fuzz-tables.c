@@ -40,6 +40,23 @@ static void one_l2(const struct qcow2_geom *g, uint32_t version, uint64_t raw)
 	FUZZ_CHECK(again.packed_len == e.packed_len && !again.reserved);
 }
 
+static void one_extended(const struct qcow2_geom *g, uint64_t raw, uint64_t bitmap)
+{
+	struct qcow2_l2e e, again;
+
+	if (qcow2_l2e_decode_extended(g, raw, bitmap, &e) < 0)
+		return;
+	FUZZ_CHECK((e.data & e.zero) == 0 && (e.data == 0 || e.kind == QCOW2_DATA));
+	if (e.kind == QCOW2_DATA || e.kind == QCOW2_ZERO_ALLOC)
+		check_cluster(g, e.host_off);
+	else if (e.kind != QCOW2_PACKED)
+		FUZZ_CHECK(e.host_off == 0);
+	FUZZ_CHECK(qcow2_l2e_decode_extended(g, qcow2_l2e_encode(g, &e), qcow2_l2e_bitmap(&e), &again) == 0);
+	FUZZ_CHECK(again.kind == e.kind && again.copied == e.copied && again.host_off == e.host_off);
+	FUZZ_CHECK(again.packed_len == e.packed_len && again.data == e.data && again.zero == e.zero);
+	FUZZ_CHECK(!again.reserved);
+}
+
 /* Writing back what was read changes nothing. */
 static void refcounts(const struct qcow2_geom *g, const uint8_t *data, size_t size)
 {
@@ -63,7 +80,7 @@ static void refcounts(const struct qcow2_geom *g, const uint8_t *data, size_t si
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct qcow2_header h = { .version = 3 };
-	struct qcow2_geom g;
+	struct qcow2_geom g, extended;
 
 	if (size < 8)
 		return 0;
@@ -72,6 +89,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	h.refcount_order = data[1] % (QCOW2_MAX_REFCOUNT_ORDER + 1);
 	h.version = 2 + data[2] % 2;
 	qcow2_geom_of(&h, &g);
+	h.incompatible = QCOW2_INCOMPAT_EXTL2;
+	qcow2_geom_of(&h, &extended);
 	data += 8, size -= 8;
 	for (size_t at = 0; td_in_range(at, 8, size); at += 8) {
 		uint64_t raw = td_get_be64(data + at);
@@ -79,6 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		one_l1(&g, raw);
 		one_l2(&g, h.version, raw);
+		if (td_in_range(at, 16, size))
+			one_extended(&extended, raw, td_get_be64(data + at + 8));
 		if (qcow2_reftable_decode(&g, raw, &e) == 0 && e.present)
 			check_cluster(&g, e.host_off);
 	}

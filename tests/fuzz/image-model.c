@@ -110,9 +110,39 @@ static enum model_answer read_entry(const struct model_image *m, const struct qc
 	return a == MODEL_BYTES && is_metadata(m, e->host_off, host_len) ? MODEL_EITHER : a;
 }
 
+/* What an extended entry says of the subcluster of that byte, as an ordinary one would. */
+static void look_at_subcluster(const struct model_image *m, uint64_t in_cluster, struct qcow2_l2e *e)
+{
+	unsigned sub = (unsigned)(in_cluster >> m->g.sub_bits);
+
+	if (e->kind == QCOW2_PACKED)
+		return;
+	if (e->data >> sub & 1)
+		e->kind = QCOW2_DATA;
+	else if (e->zero >> sub & 1)
+		e->kind = e->host_off ? QCOW2_ZERO_ALLOC : QCOW2_ZERO;
+	else if (e->host_off && m->h.backing_len == 0)
+		e->kind = QCOW2_ZERO_ALLOC;
+	else
+		e->kind = QCOW2_HOLE;
+}
+
+static bool entry_at(const struct model_image *m, uint64_t at, uint64_t in_cluster, struct qcow2_l2e *ret)
+{
+	uint8_t raw[16];
+
+	input_read(m->in, at, raw, sizeof(raw));
+	if (qcow2_l2e_read(&m->g, m->h.version, raw, ret) < 0)
+		return false;
+	if (qcow2_is_extended(&m->g))
+		look_at_subcluster(m, in_cluster, ret);
+	return true;
+}
+
 enum model_answer image_model_read(const struct model_image *m, uint64_t guest_off, uint8_t *buf, size_t len)
 {
 	uint64_t cluster = guest_off >> m->g.cluster_bits, in_table = cluster & ((1ull << m->g.l2_bits) - 1);
+	uint64_t in_cluster = guest_off & (m->g.cluster_size - 1);
 	struct qcow2_l1e l1e;
 	struct qcow2_l2e e = { .kind = QCOW2_HOLE };
 
@@ -120,14 +150,15 @@ enum model_answer image_model_read(const struct model_image *m, uint64_t guest_o
 		return MODEL_FAIL;
 	if (l1e.present) {
 		/* Read by whole clusters or pieces of 4 KiB: a piece that the file cuts is lost as a whole. */
-		uint64_t at = l1e.host_off + 8 * in_table, piece = TD_MIN(m->g.cluster_size, 4096u);
+		uint64_t at = l1e.host_off + (in_table << m->g.l2_entry_bits),
+			 piece = TD_MIN(m->g.cluster_size, 4096u);
 
 		if ((at & ~(piece - 1)) + piece > m->in->file_len)
 			return MODEL_FAIL;
-		if (qcow2_l2e_decode(&m->g, m->h.version, word_at(m, at), &e) < 0)
+		if (!entry_at(m, at, in_cluster, &e))
 			return MODEL_FAIL;
 	}
-	return read_entry(m, &e, guest_off & (m->g.cluster_size - 1), buf, len);
+	return read_entry(m, &e, in_cluster, buf, len);
 }
 
 static bool add_table(const struct model_image *m, uint64_t l1_idx, uint64_t table, uint64_t *off,
@@ -139,7 +170,8 @@ static bool add_table(const struct model_image *m, uint64_t l1_idx, uint64_t tab
 		if (at < table || at >= table + m->g.cluster_size)
 			continue;
 		for (unsigned w = 0; w < INPUT_SECTOR && *nr < max; w += 8) {
-			uint64_t cluster = (l1_idx << m->g.l2_bits) + (at + w - table) / 8;
+			uint64_t cluster =
+				(l1_idx << m->g.l2_bits) + ((at + w - table) >> m->g.l2_entry_bits);
 
 			if (word_at(m, at + w) != 0 && cluster < m->h.size >> m->g.cluster_bits)
 				off[(*nr)++] = cluster << m->g.cluster_bits;

@@ -26,7 +26,7 @@ struct model_image {
 /* -errno: the header is no header. */
 TD_CHECK int image_model_open(const struct input *in, struct model_image *ret);
 
-/* len bytes at guest_off, all in one cluster and inside the disk. */
+/* len bytes at guest_off, all in one cluster (subcluster, where there are such) and inside the disk. */
 enum model_answer image_model_read(const struct model_image *m, uint64_t guest_off, uint8_t *buf, size_t len);
 
 /* The guest offsets of mapped clusters, up to max of them; how many. */

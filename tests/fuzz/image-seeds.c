@@ -27,6 +27,8 @@ static const struct seed seeds[] = {
 	{ 3 << 20, "cluster_size=65536", false, false },
 	{ 1ull << 40, "cluster_size=65536", false, false },
 	{ 5 << 20, "cluster_size=2M,refcount_bits=2", false, false },
+	{ 3 << 20, "cluster_size=16K,extended_l2=on", false, false },
+	{ 3 << 20, "cluster_size=64K,extended_l2=on,backing_file=base.raw,backing_fmt=raw", false, false },
 	{ 1 << 20, "cluster_size=4096,compat=0.10", false, false },
 	{ 1 << 20, "cluster_size=512,lazy_refcounts=on", true, false },
 	{ 1 << 20, "cluster_size=65536,lazy_refcounts=on", true, false },

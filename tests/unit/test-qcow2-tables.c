@@ -139,6 +139,71 @@ static void a_data_file_has_data_at_offset_0(void **state)
 	assert_int_equal(qcow2_l2e_decode(&g, 3, QCOW2_L2_COMPRESSED | 0x50000, &e), -EUCLEAN);
 }
 
+static struct qcow2_geom extended(void)
+{
+	struct qcow2_header h = {
+		.version = 3, .cluster_bits = 16, .refcount_order = 4, .incompatible = QCOW2_INCOMPAT_EXTL2
+	};
+	struct qcow2_geom g;
+
+	qcow2_geom_of(&h, &g);
+	return g;
+}
+
+static void extended_l2_entries_are_decoded(void **state)
+{
+	static const struct {
+		uint64_t raw, bitmap;
+		enum qcow2_kind kind;
+	} t[] = {
+		{ 0, 0, QCOW2_HOLE },
+		{ 0, 0x0000000100000000, QCOW2_HOLE },
+		{ 0, 0xffffffff00000000, QCOW2_ZERO },
+		{ 0x8000000000070000, 0x00000000ffffffff, QCOW2_DATA },
+		{ 0x0000000000070000, 0x7ffffffe80000001, QCOW2_DATA },
+		{ 0x8000000000070000, 0xffffffff00000000, QCOW2_ZERO_ALLOC },
+		{ 0x8000000000070000, 0, QCOW2_ZERO_ALLOC },
+		{ QCOW2_L2_COMPRESSED | 3ull << 54 | 0x51234, 0, QCOW2_PACKED },
+	};
+	struct qcow2_geom g = extended();
+	struct qcow2_l2e e;
+
+	(void)state;
+	assert_true(qcow2_is_extended(&g));
+	assert_int_equal(g.l2_entry_bits, 4);
+	assert_int_equal(g.l2_bits, 12);
+	assert_int_equal(g.sub_bits, 11);
+	for (size_t i = 0; i < TD_NELEMS(t); i++) {
+		assert_int_equal(qcow2_l2e_decode_extended(&g, t[i].raw, t[i].bitmap, &e), 0);
+		assert_int_equal(e.kind, t[i].kind);
+		assert_int_equal(e.data, (uint32_t)t[i].bitmap);
+		assert_int_equal(e.zero, t[i].bitmap >> 32);
+		assert_false(e.reserved);
+		assert_int_equal(qcow2_l2e_encode(&g, &e), t[i].raw);
+		assert_int_equal(qcow2_l2e_bitmap(&e), t[i].bitmap);
+	}
+}
+
+static void extended_entries_that_contradict_themselves_are_broken(void **state)
+{
+	struct qcow2_geom g = extended();
+	struct qcow2_l2e e;
+
+	(void)state;
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0x70000, 0x0000000100000001, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0x70000, 0x8000000080000000, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0, 1, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0x70200, 1, &e), -EUCLEAN);
+	/* What means nothing is no error. */
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0x70001, 1, &e), 0);
+	assert_true(e.reserved && e.kind == QCOW2_DATA);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED, 0, &e), 0);
+	assert_true(e.reserved && e.kind == QCOW2_HOLE);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_L2_COMPRESSED | 0x51234, 1, &e), 0);
+	assert_true(e.reserved && e.kind == QCOW2_PACKED);
+	assert_int_equal(qcow2_l2e_bitmap(&e), 0);
+}
+
 static void version_2_has_no_zero_flag(void **state)
 {
 	struct qcow2_geom g = geom(16, 4);
@@ -260,6 +325,9 @@ int main(void)
 		SAYS("standard L2 entries are decoded and encoded", standard_l2_entries_are_decoded),
 		SAYS("COPIED without an offset is a hole", copied_without_an_offset_is_a_hole),
 		SAYS("with a data file offset 0 with COPIED is data", a_data_file_has_data_at_offset_0),
+		SAYS("extended L2 entries are decoded and encoded", extended_l2_entries_are_decoded),
+		SAYS("an extended entry that contradicts itself is broken",
+		     extended_entries_that_contradict_themselves_are_broken),
 		SAYS("the zero flag in a version 2 image is broken", version_2_has_no_zero_flag),
 		SAYS("compressed entries are decoded and encoded", packed_entries_are_decoded),
 		SAYS("the fields of compressed entries move with the cluster size",
