@@ -95,9 +95,8 @@ struct td_extent {
 	bool packed;       /* DATA: it is kept compressed */
 	bool has_host;     /* host_off is known, and what is there are the bytes as they are */
 	uint64_t host_off; /* where in the file of the layer that holds it */
-	const char
-		*path; /* of that file, if it is another than the layer's own; as long as the image is open */
-	uint64_t len;  /* bytes from the asked offset on; 1..asked */
+	const char *path;  /* of that file, if it is not the layer's own; as long as the image is open */
+	uint64_t len;      /* bytes from the asked offset on; 1..asked */
 
 	/* Added by chain.c; a driver leaves them alone. */
 	bool held;      /* a layer holds it; false: zeros because the chain has ended */
@@ -112,7 +111,7 @@ struct td_limits {
 	uint32_t trim_granularity; /* 0: no trim */
 	bool zero_efficient;       /* zero() is cheaper than writing */
 	uint32_t cluster_size;     /* the unit in which a format maps and allocates; 0: there is none */
-	bool device; /* it is as long as it is: what a format has not used of it is no leak */
+	bool device;               /* it is as long as it is: what a format has not used of it is no leak */
 
 	/*
 	 * Each cluster is written once at most, with writes of whole ones that begin in the order of the disk, and

@@ -86,14 +86,14 @@ struct qcow2_geom {
 	uint64_t cluster_size;
 	uint32_t l2_entry_bits; /* log2 of the bytes of an L2 entry: 3, extended: 4 */
 	uint32_t l2_bits;       /* log2 of entries in an L2 table */
-	uint32_t
-		sub_bits; /* log2 of the bytes that an L2 entry says something of: cluster_bits, extended: 5 less */
+	/* log2 of the bytes that an L2 entry says something of: cluster_bits, extended: 5 less */
+	uint32_t sub_bits;
 	uint32_t refcount_bits;    /* 1..64 */
 	uint64_t refblock_entries; /* refcounts in one refcount block */
 	uint64_t max_host; /* host offsets are below: 2^56 by the L2 entry, less by the reftable limit */
-	uint64_t
-		max_data; /* those of guest clusters: the same, but for a data file, where nothing is counted */
-	bool data_file;   /* guest clusters are in another file, each at the guest's own offset */
+	/* Those of guest clusters: the same, but for a data file, where nothing is counted. */
+	uint64_t max_data;
+	bool data_file;               /* guest clusters are in another file, each at the guest's own offset */
 	uint32_t compressed_off_bits; /* of a compressed descriptor: bits of the host offset */
 };
 
