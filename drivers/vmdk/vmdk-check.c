@@ -5,6 +5,9 @@
  * The first directory decides, as everywhere.  A copy that differs is what a power cut between two writes leaves: no
  * harm, but no help either, so it counts as a leak does, and is written anew.  Directories whose tables lie where they
  * must not are worse: nobody may write to such an extent.  Of two the sound one is kept, by one write of the header.
+ *
+ * An entry that leads nowhere is a grain that is lost, unless the second copy knows better.  So before a repair gives
+ * up what the first directory has lost it takes from the second what is good there.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,13 +39,13 @@ static int compare_tables(struct vmdk_sparse *s, const struct vmdk_copy *t, uint
 		r = td_image_pread(child, t->copy, buf + s->table_bytes, s->table_bytes, TD_EXACT);
 	if (r < 0 || memcmp(buf, buf + s->table_bytes, s->table_bytes) == 0)
 		return r;
-	ret->leaks++;
 	say(ret, "%s: the second copy of the grain table at 0x%" PRIx64 " differs", s->im->path, t->table);
-	if (!(fix & TD_FIX_LEAKS))
+	if (!(fix & TD_FIX_LEAKS)) {
+		ret->leaks++;
 		return 0;
+	}
 	r = td_image_pwrite(child, t->copy, buf, s->table_bytes, 0);
-	if (r == 0)
-		ret->leaks_fixed++;
+	ret->leaks_fixed += r == 0;
 	return r;
 }
 
@@ -58,6 +61,55 @@ static int compare_copies(struct vmdk_sparse *s, unsigned fix, struct td_check *
 	if (r == 0 && ret->leaks_fixed > 0)
 		r = td_image_flush(s->im->child);
 	return r;
+}
+
+/* ---- entries that the second copy knows better ---- */
+
+static bool may_be(const struct vmdk_sparse *s, uint32_t entry)
+{
+	const uint64_t off = (uint64_t)entry * VMDK_SECTOR;
+
+	if (entry == VMDK_GRAIN_ABSENT || (entry == VMDK_GRAIN_ZERO && s->config.has_zero))
+		return true;
+	return off >= s->config.data_from && off < s->im->child->size;
+}
+
+static int rescue_table(struct vmdk_sparse *s, const struct vmdk_copy *t, uint8_t *buf, struct td_check *ret)
+{
+	struct td_image *child = s->im->child;
+	uint8_t *copy = buf + s->table_bytes;
+	uint64_t found = 0;
+	int r = td_image_pread(child, t->table, buf, s->table_bytes, TD_EXACT);
+
+	if (r == 0)
+		r = td_image_pread(child, t->copy, copy, s->table_bytes, TD_EXACT);
+	for (uint64_t i = 0; r == 0 && i < s->table_bytes; i += 4) {
+		if (may_be(s, td_get_le32(buf + i)) || !may_be(s, td_get_le32(copy + i)))
+			continue;
+		memcpy(buf + i, copy + i, 4);
+		found++;
+	}
+	if (r < 0 || found == 0)
+		return r;
+	r = td_image_pwrite(child, t->table, buf, s->table_bytes, 0);
+	say(ret, "%s: %" PRIu64 " entries of the grain table at 0x%" PRIx64 " are taken from its second copy",
+	    s->im->path, found, t->table);
+	ret->corruptions_fixed += r == 0 ? found : 0;
+	return r;
+}
+
+/* On disk, before the map is looked at: nothing of it is in memory yet. */
+static int rescue_entries(struct vmdk_sparse *s, struct td_check *ret)
+{
+	const uint64_t before = ret->corruptions_fixed;
+	uint8_t *buf = td_buf_alloc(2 * s->table_bytes);
+	int r = buf ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; r == 0 && i < s->nr_copies; i++)
+		r = rescue_table(s, &s->copies[i], buf, ret);
+	if (buf)
+		td_buf_free(buf, 2 * s->table_bytes);
+	return r == 0 && ret->corruptions_fixed > before ? td_image_flush(s->im->child) : r;
 }
 
 /* ---- the header ---- */
@@ -85,7 +137,7 @@ static bool is_sound(struct vmdk_sparse *s, uint64_t gd)
 	return r == 0;
 }
 
-/* Neither pair nor single: leave only the one that is sound. */
+/* Neither pair nor single: leave only the one that is sound.  1: so it is, and what it leads to is not looked at. */
 static int mend_directories(struct vmdk_sparse *s, unsigned fix, struct td_check *ret)
 {
 	struct vmdk_header h = s->h;
@@ -94,21 +146,20 @@ static int mend_directories(struct vmdk_sparse *s, unsigned fix, struct td_check
 
 	if (r != -EUCLEAN)
 		return r;
-	ret->corruptions++;
 	say(ret, "%s: %s", s->im->path, err.msg);
-	if (!(h.flags & VMDK_REDUNDANT) || (fix & TD_FIX_ALL) != TD_FIX_ALL)
-		return 0;
-	if (!is_sound(s, h.gd)) {
-		if (!is_sound(s, h.rgd))
-			return 0;
-		h.gd = h.rgd;
+	if (!is_sound(s, h.gd))
+		h.gd = h.flags & VMDK_REDUNDANT && is_sound(s, h.rgd) ? h.rgd : 0;
+	if (h.gd == 0 || (fix & TD_FIX_ALL) != TD_FIX_ALL) {
+		ret->corruptions++;
+		return 1;
 	}
 	h.flags &= ~VMDK_REDUNDANT;
 	h.rgd = 0;
 	r = write_header(s, &h);
-	if (r == 0)
-		ret->corruptions_fixed++;
-	return r;
+	if (r < 0)
+		return r;
+	ret->corruptions_fixed++;
+	return 1;
 }
 
 /* ---- one extent ---- */
@@ -150,7 +201,9 @@ static int check_map(struct vmdk_sparse *s, unsigned fix, struct td_check *ret)
 
 	if (!used)
 		return -ENOMEM;
-	r = td_grains_check(s->grains, fix, used, nr, ret);
+	r = (fix & TD_FIX_ALL) == TD_FIX_ALL ? rescue_entries(s, ret) : 0;
+	if (r == 0)
+		r = td_grains_check(s->grains, fix, used, nr, ret);
 	free(used);
 	if (r == 0 && s->nr_copies && !s->im->read_only)
 		r = td_grains_flush(s->grains);
@@ -159,15 +212,14 @@ static int check_map(struct vmdk_sparse *s, unsigned fix, struct td_check *ret)
 
 int vmdk_sparse_check(struct vmdk_sparse *s, unsigned fix, struct td_check *ret)
 {
-	uint64_t before = ret->corruptions;
 	int r = 0;
 
 	if (s->kind == VMDK_HOSTED && !(s->h.flags & VMDK_COMPRESSED) && !s->copies)
 		r = mend_directories(s, fix, ret);
-	if (r < 0 || ret->corruptions > before) /* what they lead to is in doubt */
-		return r;
+	if (r != 0) /* what they lead to is in doubt */
+		return TD_MIN(r, 0);
 	r = check_map(s, fix, ret);
-	if (r == 0 && fix && s->h.unclean && ret->corruptions == ret->corruptions_fixed) {
+	if (r == 0 && fix && s->h.unclean && ret->corruptions == 0) {
 		s->h.unclean = false;
 		r = write_header(s, &s->h);
 	}

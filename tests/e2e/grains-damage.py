@@ -3,7 +3,7 @@
 """Damage the map of a qcow (version 1) or a sparse vmdk: grains-damage.py FILE HOW SEED
 
 HOW: entry	some entries lead behind the end of the file; of a vmdk in both copies
-     copy	the same, in the redundant copy of a vmdk alone
+     copy	the same, in one of the two copies of a vmdk alone
      table	an entry of the directory does; of a vmdk in one of its two directories
 Prints OFFSET LENGTH of each range of the disk that is lost with it.
 """
@@ -91,7 +91,7 @@ def main():
         some = rnd.sample(every, min(len(every), 1 + rnd.randrange(6)))
     for where, start, length in some:
         if how == "copy":
-            where = where[:1]
+            where = [rnd.choice(where)]
         elif how == "table" and len(where) > 1:
             where = [rnd.choice(where)]
         else:
