@@ -117,7 +117,7 @@ static const struct lie header_lies[] = {
 	{ "refcount table over L1", 56, 3, 4, -EUCLEAN, "" },
 	{ "2^32 snapshots", 60, 0xffffffff, 4, -EUCLEAN, "snapshot" },
 	{ "snapshots behind the end", 60, 3, 4, -EUCLEAN, "snapshot" },
-	{ "external data file", 72, 4, 8, -ENOTSUP, "data file" },
+	{ "a data file without a name", 72, 4, 8, -EUCLEAN, "another file" },
 	{ "extended L2", 72, 16, 8, -EUCLEAN, "extended L2" },
 	{ "unknown bit 9", 72, 512, 8, -ENOTSUP, "9" },
 	{ "corrupt", 72, 2, 8, -EUCLEAN, "corrupt" },
