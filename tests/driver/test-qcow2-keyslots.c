@@ -267,7 +267,7 @@ static void cut_each(struct test *x, uint64_t seed)
 	no_failure(x);
 	for (uint64_t n = 1 + seed % stride; cut_point(x, seed, n); n += stride)
 		points++;
-	assert_true(points > 1);
+	assert_true(points > 1 || stride > 5); /* an operation has some ten */
 	printf("# %s: seed %llu: %u power cuts\n", x->c->name, (unsigned long long)seed, points);
 }
 
