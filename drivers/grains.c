@@ -62,21 +62,37 @@ static bool numbers_ok(const struct td_grains_config *c)
 	return c->max_host <= INT64_MAX && c->nr_tables > 0 && c->nr_tables <= UINT32_MAX;
 }
 
+/*
+ * The file may end inside the last sector of its directory, or of its only table, and what is missing there reads as
+ * zeros: fine behind the entries of this disk, and a hole in it anywhere else.
+ */
+static bool all_there(const struct td_image *im, const struct td_grains_config *c, uint64_t off, uint64_t has,
+		      uint64_t needs)
+{
+	return td_in_range(off, has * c->entry_size, td_align_up(im->child->size, TD_KEEP_SECTOR)) &&
+	       td_in_range(off, needs * c->entry_size, im->child->size);
+}
+
 /* Enough tables for the disk, in a directory that is inside the file. */
 static int fits(const struct td_image *im, const struct td_grains_config *c, struct td_err *ret_err)
 {
 	unsigned span = c->table_bits + c->grain_bits;
-	uint64_t file = td_align_up(im->child->size, TD_KEEP_SECTOR);
+	uint64_t needs;
 
 	if (!numbers_ok(c))
 		return td_err_set(ret_err, -EUCLEAN, "its tables make no sense");
-	if (im->size > 0 && (im->size - 1) >> span >= c->nr_tables)
+	needs = td_div_up(im->size, 1ull << span);
+	if (needs > c->nr_tables)
 		return td_err_set(ret_err, -EUCLEAN, "its tables do not reach to the end of the disk");
-	if (c->dir_off == 0)
-		return c->table_off % TD_KEEP_SECTOR == 0 && c->nr_tables == 1
-			       ? 0
-			       : td_err_set(ret_err, -EUCLEAN, "its table does not start on a sector");
-	if (c->dir_off % c->entry_size || !td_in_range(c->dir_off, c->nr_tables * c->entry_size, file))
+	if (c->dir_off == 0) {
+		needs = td_div_up(im->size, 1ull << c->grain_bits);
+		if (c->table_off % TD_KEEP_SECTOR || c->nr_tables != 1)
+			return td_err_set(ret_err, -EUCLEAN, "its table does not start on a sector");
+		if (!all_there(im, c, c->table_off, needs, needs))
+			return td_err_set(ret_err, -EUCLEAN, "its table does not lie inside the file");
+		return 0;
+	}
+	if (c->dir_off % c->entry_size || !all_there(im, c, c->dir_off, c->nr_tables, needs))
 		return td_err_set(ret_err, -EUCLEAN, "its directory of tables does not lie inside the file");
 	return 0;
 }

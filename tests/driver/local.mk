@@ -149,6 +149,11 @@ tests_driver_test_qcow2_space_SOURCES = tests/driver/test-qcow2-space.c tests/dr
 tests_driver_test_qcow2_space_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_qcow2_space_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-grains-cut
+tests_driver_test_grains_cut_SOURCES = tests/driver/test-grains-cut.c
+tests_driver_test_grains_cut_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_grains_cut_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-grains-packed
 tests_driver_test_grains_packed_SOURCES = tests/driver/test-grains-packed.c
 tests_driver_test_grains_packed_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)

@@ -12,9 +12,8 @@ def be(data, at):
 
 
 def header(f, whole):
-    for n in (1, 47, 512, 4096, 8192, len(whole) - 4096):
+    for n in (1, 47, 48, be(whole, L1_OFF) + 7, 512, 4096, 8192, len(whole) - 4096):
         f.put(f"cut-{n}", whole, size=n)
-    f.put("cut-48", whole, size=48, read=EITHER)  # the sector in which L1 lies is there
     for name, at, fmt, value in (("size-none", SIZE, "Q", 0), ("size-one", SIZE, "Q", 1), ("size-all-ones", SIZE,
             "Q", 2**64 - 1),
                                  ("size-sign", SIZE, "Q", 1 << 63), ("size-exbibyte", SIZE, "Q", 1 << 60),
