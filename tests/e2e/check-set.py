@@ -39,6 +39,8 @@ OTHER_NUMBERS = {
     "cut-short/snaps-4k": "the same",
     "cut-short/snaps-v2": "the same",
     "cut-short/snaps-64k-8bit": "the same",
+    "cut-short/extended-snaps": "the same",
+    "sub-of-packed": "QEMU does not count the stream of such an entry, and takes its cluster for a leak",
     "snapshot-l1-beyond": "QEMU reads zeros there",
     "snapshot-l1-huge": "QEMU reads what there is of it",
     "snapshot-l1-is-active": "QEMU counts the table and all it names twice; so do we, but for its flags",
@@ -48,6 +50,7 @@ NOT_REPAIRED = {
     "cut-short/snaps-4k": "the snapshot table was in what is gone",
     "cut-short/snaps-v2": "the same",
     "cut-short/snaps-64k-8bit": "the same",
+    "cut-short/extended-snaps": "the same",
     "l1-misaligned/data-file": "what is lost cannot be marked: there are no compressed clusters in another file",
     "l1-beyond/data-file": "the same",
     "l1-on-l1/data-file": "the same",
@@ -160,6 +163,23 @@ def data_file(path, d):
     scatter(path, 8 * M, 512 * K, 16 * K)
 
 
+def extended(opts, size, step, by="qemu-img"):
+    """All that an extended entry can say, in the first clusters too: data, zeros and nothing in one, and a stream."""
+    def make(path, d):
+        create(path, "extended_l2=on," + opts, size, by)
+        scatter(path, size, step, 10 * K)
+        io(path, *["write -q -P %d %d 3k" % (i + 90, i * step + 11 * K) for i in range(4)],
+           *["write -q -z %d 2k" % (i * step + 2 * K) for i in range(4)],
+           "write -q -z %d %d" % (2 * step, step // 2), "write -q -z -u %d %d" % (3 * step, step // 2),
+           "write -q -c -P 5 %d %d" % (step // 2, 64 * K), "write -q -c -P 6 %d %d" % (5 * step // 2, 64 * K))
+    return make
+
+
+def extended_snapshots(path, d):
+    extended("cluster_size=16k", 24 * M, 512 * K)(path, d)
+    with_snapshots(path, 24 * M, 512 * K, 9 * K)
+
+
 def luks(path, d):
     # It measures the processor first, and gives up where that is too busy to be measured.
     for _ in range(5):
@@ -188,6 +208,9 @@ BASES = {
     "bitmaps": bitmaps,
     "2m-8bit": wide,
     "data-file": data_file,
+    "extended": extended("cluster_size=16k", 24 * M, 512 * K),
+    "extended-ours": extended("cluster_size=64k,refcount_bits=64", 64 * M, 2 * M, "tap-img"),
+    "extended-snaps": extended_snapshots,
     "luks": luks,
 }
 
@@ -305,7 +328,7 @@ AFTER_QEMU = {
 
 
 # Small and quickly made, and among them is what most kinds of damage need.
-QUICK = ["4k-ours", "snaps-4k", "512-1bit", "bitmaps", "packed-4k-zstd"]
+QUICK = ["4k-ours", "snaps-4k", "512-1bit", "bitmaps", "packed-4k-zstd", "extended"]
 
 
 def choose(images, amount, only):

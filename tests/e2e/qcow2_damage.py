@@ -48,6 +48,9 @@ class Image:
         self.rbits = 1 << self.order
         self.per_block = self.cs * 8 // self.rbits
         self.data_file = bool(self.incompat & 4)
+        self.extended = bool(self.incompat & 16)
+        self.entry = 16 if self.extended else 8  # bytes of an L2 entry
+        self.per_table = self.cs // self.entry
 
     # ---- what is there ----
 
@@ -60,18 +63,21 @@ class Image:
         return [(i, self.u64(l1_off + 8 * i) & OFF) for i in range(l1_size) if self.u64(l1_off + 8 * i) & OFF]
 
     def table(self, off):
-        n = self.cs // 8
-        return struct.unpack(">%dQ" % n, self.b[off:off + self.cs].ljust(self.cs, b"\0"))
+        """(descriptor, what an extended entry says of its subclusters) of each entry."""
+        words = struct.unpack(">%dQ" % (self.cs // 8), self.b[off:off + self.cs].ljust(self.cs, b"\0"))
+        return list(zip(words[::2], words[1::2])) if self.extended else [(w, 0) for w in words]
 
     def entries(self, kind="data"):
-        """(where, guest cluster, raw) of the L2 entries of a kind: data, packed, none, zero."""
-        n = self.cs // 8
-        return [(off + 8 * k, i * n + k, raw) for i, off in self.tables() for k, raw in enumerate(self.table(off))
-                if self.kind(raw) == kind]
+        """(where, guest cluster, descriptor) of the L2 entries of a kind: data, packed, none, zero."""
+        n = self.per_table
+        return [(off + self.entry * k, i * n + k, e[0]) for i, off in self.tables()
+                for k, e in enumerate(self.table(off)) if self.kind(*e) == kind]
 
-    def kind(self, raw):
+    def kind(self, raw, bitmap):
         if raw & PACKED:
             return "packed"
+        if self.extended:
+            return "data" if raw & OFF and bitmap & 0xFFFFFFFF else "zero" if raw & OFF or bitmap else "none"
         if raw & 1:
             return "zero"
         return "data" if raw & OFF else "none"
@@ -139,15 +145,17 @@ class Image:
         seen = {}
         mask = (1 << (70 - self.bits)) - 1
         for i, table in self.tables(l1_off, l1_size):
-            for k, raw in enumerate(self.table(table)):
-                if not raw:
+            for k, (raw, bitmap) in enumerate(self.table(table)):
+                if not raw and not bitmap:
                     continue
-                g = i * (self.cs // 8) + k
+                g = i * self.per_table + k
                 if raw & PACKED:
                     off = raw & mask
                     nsec = (raw & (PACKED - 1)) >> (70 - self.bits)
                     data = bytes(self.b[off:(off & ~511) + (nsec + 1) * 512])
                     seen[g] = "lost" if data[16:16 + len(MARK)] == MARK else data
+                elif self.extended:
+                    seen[g] = self.subclusters(raw & OFF, bitmap)
                 elif raw & 1:
                     seen[g] = "zero"
                 elif raw & OFF and self.data_file:
@@ -155,6 +163,11 @@ class Image:
                 elif raw & OFF:
                     seen[g] = bytes(self.b[raw & OFF:(raw & OFF) + self.cs].ljust(self.cs, b"\0"))
         return seen
+
+    def subclusters(self, off, bitmap):
+        size = self.cs // 32
+        return [bytes(self.b[off + size * i:off + size * (i + 1)]) if bitmap >> i & 1 else
+                "zero" if bitmap >> 32 + i & 1 else "hole" for i in range(32)]
 
     def all_guests(self):
         return [self.guest()] + [self.guest(off, n) for _, off, n in self.snapshots()]
@@ -166,7 +179,7 @@ KINDS = {}
 
 
 def damage(needs=""):
-    """Register a kind; needs: words of snaps, packed, bitmaps, data, v3, narrow."""
+    """Register a kind; needs: words of fits()."""
     def register(fn):
         KINDS[fn.__name__.replace("_", "-")] = (fn, needs.split())
         return fn
@@ -175,8 +188,10 @@ def damage(needs=""):
 
 def fits(base, needs):
     has = {"snaps": base.nr_snaps > 0, "packed": bool(base.entries("packed")), "data": bool(base.entries()),
+           "zero": bool(base.entries("zero")),
            "bitmaps": base.bitmaps() is not None, "v3": base.version >= 3, "wide": base.rbits >= 4,
-           "inside": not base.data_file, "tables": len(base.tables()) > 1, "v2": base.version == 2}
+           "inside": not base.data_file, "tables": len(base.tables()) > 1, "v2": base.version == 2,
+           "extended": base.extended}
     return all(has[n] for n in needs)
 
 
@@ -185,7 +200,7 @@ def pick_entry(im, rng, kind="data"):
 
 
 def all_of(im, table_index):
-    n = im.cs // 8
+    n = im.per_table
     return set(range(table_index * n, (table_index + 1) * n))
 
 
@@ -716,6 +731,100 @@ def cut_last(im, rng):
     lost = {g for _, g, raw in im.entries() if (raw & OFF) >= last}
     lost |= {g for _, g, raw in im.entries("packed")}
     del im.b[last:]
+    return lost
+
+
+# extended entries: what they say of their subclusters
+
+def change_bitmap(im, at, change):
+    im.put64(at + 8, change(im.u64(at + 8)))
+
+
+@damage("extended data")
+def sub_both(im, rng):
+    """One subcluster is data, and zeros."""
+    at, g, _ = pick_entry(im, rng)
+    i = rng.choice([i for i in range(32) if im.u64(at + 8) >> i & 1])
+    change_bitmap(im, at, lambda b: b | 1 << 32 + i)
+    return {g}
+
+
+@damage("extended data")
+def sub_all_both(im, rng):
+    at, g, _ = pick_entry(im, rng)
+    im.put64(at + 8, -1)
+    return {g}
+
+
+@damage("extended data")
+def sub_data_nowhere(im, rng):
+    """Data, and the cluster is gone."""
+    at, g, _ = pick_entry(im, rng)
+    im.put64(at, 0)
+    return {g}
+
+
+@damage("extended")
+def sub_data_of_hole(im, rng):
+    at, g, _ = pick_entry(im, rng, "none")
+    im.put64(at + 8, 1 << rng.randrange(32))
+    return {g}
+
+
+@damage("extended zero")
+def sub_data_of_zeros(im, rng):
+    at, g, _ = pick_entry(im, rng, "zero")
+    im.put64(at, 0)
+    change_bitmap(im, at, lambda b: b >> 32 or 1)
+    return {g}
+
+
+@damage("extended packed")
+def sub_of_packed(im, rng):
+    at, _, _ = pick_entry(im, rng, "packed")
+    im.put64(at + 8, rng.choice([1, 1 << 31, 1 << 32, 1 << 63, 2**64 - 1]))
+
+
+@damage("extended data")
+def sub_zero_flag(im, rng):
+    """The flag that says zeros in other images."""
+    at, _, raw = pick_entry(im, rng)
+    im.put64(at, raw | 1)
+
+
+@damage("extended data")
+def sub_zeros_misaligned(im, rng):
+    """A cluster without data is nobody's loss."""
+    at, g, raw = pick_entry(im, rng)
+    im.put64(at, raw + 512)
+    change_bitmap(im, at, lambda b: 0xFFFFFFFF << 32)
+    return {g}
+
+
+@damage("extended data")
+def sub_zeros_beyond(im, rng):
+    at, g, raw = pick_entry(im, rng)
+    im.put64(at, raw & ~OFF | (im.clusters() + 77) * im.cs)
+    change_bitmap(im, at, lambda b: 0xFFFFFFFF << 32)
+    return {g}
+
+
+@damage("extended data")
+def sub_reserved(im, rng):
+    at, _, raw = pick_entry(im, rng)
+    im.put64(at, raw | 1 << rng.choice([56, 61, 1, 8]) | 1)
+
+
+@damage("extended data snaps")
+def sub_both_of_snapshot(im, rng):
+    """Entries of the snapshots too."""
+    lost = set()
+    for l1, n in [(off, n) for _, off, n in im.snapshots()]:
+        for i, table in im.tables(l1, n):
+            for k, (raw, bitmap) in enumerate(im.table(table)):
+                if raw & OFF and bitmap & 1 and len(lost) < 3:
+                    im.put64(table + im.entry * k + 8, bitmap | 1 << 32)
+                    lost.add(i * im.per_table + k)
     return lost
 
 
