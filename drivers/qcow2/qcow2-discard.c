@@ -192,11 +192,49 @@ static int zero_split(struct td_image *im, uint64_t guest_off, uint64_t len, uns
 	return r < 0 ? r : zero_middle(im->state, s.start, s.end, flags);
 }
 
+static int is_stream(struct qcow2 *q, uint64_t guest_off, bool *ret)
+{
+	struct td_range range;
+	struct qcow2_extent e;
+	int r;
+
+	td_range_lock(&q->ranges, &range, guest_off, 1, TD_RANGE_SHARED);
+	r = qcow2_map(q, guest_off, 1, &e);
+	*ret = r == 0 && e.kind == QCOW2_PACKED;
+	td_range_unlock(&q->ranges, &range);
+	return r;
+}
+
+/*
+ * What zeros begin and end at.  Who wants them fast is to be told before anything is changed, so then a stream that the
+ * range covers in part, which only its first and its last cluster can be, is looked for first.
+ */
+static int grain_of(struct qcow2 *q, uint64_t guest_off, uint64_t len, unsigned flags, uint64_t *ret)
+{
+	uint64_t end = guest_off + len;
+	bool head = false, tail = false;
+	int r = 0;
+
+	*ret = qcow2_sub_size(q);
+	if (*ret == q->g.cluster_size || !(flags & TD_FAST))
+		return 0;
+	if (qcow2_in_cluster(q, guest_off))
+		r = is_stream(q, guest_off, &head);
+	if (r == 0 && qcow2_in_cluster(q, end))
+		r = is_stream(q, end - 1, &tail);
+	if (head || tail)
+		*ret = q->g.cluster_size;
+	return r;
+}
+
 static int zero_all(struct td_image *im, uint64_t guest_off, uint64_t len, unsigned flags)
 {
-	const struct qcow2 *q = im->state;
-	int r = zero_split(im, guest_off, len, flags, qcow2_sub_size(q));
+	struct qcow2 *q = im->state;
+	uint64_t grain;
+	int r = grain_of(q, guest_off, len, flags, &grain);
 
+	if (r == 0)
+		r = zero_split(im, guest_off, len, flags, grain);
 	return r == -EAGAIN ? zero_split(im, guest_off, len, flags, q->g.cluster_size) : r;
 }
 

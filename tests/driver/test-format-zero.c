@@ -111,12 +111,38 @@ static void vhd_does_it(void **state)
 	testenv_close(&env);
 }
 
+/* Subclusters can be said to be zeros, but a compressed cluster has none: a part of it would have to be written. */
+static void a_part_of_a_stream_is_refused_first(void **state)
+{
+	enum { CLUSTER = 64 << 10 };
+	struct td_image *im = NULL;
+
+	(void)state;
+	assert_int_equal(testenv_open(&env, "sync", NULL), 0);
+	make("qcow2", "top", "extended_l2=on");
+	assert_int_equal(test_open(&env, &im, 0, "qcow2:%s", testenv_path(&env, "top")), 0);
+	put(im, 0, 4 * CLUSTER, 'd');
+	memset(buf, 's', CLUSTER);
+	assert_int_equal(test_write(&env, im, 4 * CLUSTER, buf, CLUSTER, TD_COMPRESS), 0);
+	assert_int_equal(test_zero(&env, im, CLUSTER, 3 * CLUSTER + CLUSTER / 2, TD_FAST | TD_MAY_UNMAP),
+			 -ENOTSUP);
+	has(im, 0, 4 * CLUSTER, 'd');
+	has(im, 4 * CLUSTER, CLUSTER, 's');
+	assert_int_equal(test_zero(&env, im, CLUSTER / 2, 5 * CLUSTER - CLUSTER / 2, TD_FAST | TD_MAY_UNMAP),
+			 0);
+	has(im, 0, CLUSTER / 2, 'd');
+	has(im, CLUSTER / 2, 5 * CLUSTER - CLUSTER / 2, 0);
+	assert_int_equal(test_close(&env, im), 0);
+	testenv_close(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(vmdk_says_so_first),
 		cmocka_unit_test(qcow_says_so_first),
 		cmocka_unit_test(vhd_does_it),
+		cmocka_unit_test(a_part_of_a_stream_is_refused_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
