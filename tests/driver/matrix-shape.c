@@ -152,11 +152,12 @@ static void describe(struct shape *s)
 			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, " <- raw %llu",
 					      (unsigned long long)l->size);
 		else
-			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n, "%s v%u/%u/%u%s%s%s%s%s%s %llu",
-					      i + 1 < s->nr ? " <-" : "", l->version, 1u << l->cluster_bits,
-					      1u << l->refcount_order, l->lazy ? "/lazy" : "",
-					      l->zstd ? "/zstd" : "", l->extended ? "/extended" : "",
-					      l->prealloc ? "/" : "", l->prealloc ? l->prealloc : "",
+			n += (size_t)snprintf(s->text + n, sizeof(s->text) - n,
+					      "%s v%u/%u/%u%s%s%s%s%s%s %llu", i + 1 < s->nr ? " <-" : "",
+					      l->version, 1u << l->cluster_bits, 1u << l->refcount_order,
+					      l->lazy ? "/lazy" : "", l->zstd ? "/zstd" : "",
+					      l->extended ? "/extended" : "", l->prealloc ? "/" : "",
+					      l->prealloc ? l->prealloc : "",
 					      l->data_raw ? "/raw data file"
 					      : l->data   ? "/data file"
 							  : "",
@@ -167,7 +168,10 @@ static void describe(struct shape *s)
 /* A random number more or less would make other disks of all seeds: the last to be chosen. */
 static void choose_crypt(struct shape *s)
 {
-	if (!s->ours || !shape_chance(s, 30))
+	const struct layer *top = shape_top(s);
+
+	/* What was never written would be noise, and version 2 cannot say that it is zeros: that is refused. */
+	if (!s->ours || (top->version == 2 && top->prealloc) || !shape_chance(s, 30))
 		return;
 	s->crypt = shape_chance(s, 50) ? "luks" : "aes";
 	s->packs = false; /* the two exclude each other */
