@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Encrypted disks, for format drivers: secrets that the user gave, and sectors that go through a cipher on their way to
- * the child image.  By OpenSSL.
+ * the child image.  By OpenSSL, and PBKDF2 by nettle.
  *
  * Pass phrases and keys are in memory of their own that is locked where the system allows it, is in no core dump, and
  * is wiped when it is given back.  A cipher at work has its key in ordinary memory as well; so from the first secret on
@@ -86,7 +86,6 @@ TD_CHECK int td_hash_len(const char *hash);
 TD_CHECK int td_hash(const char *hash, const void *in, size_t len, uint8_t *out);
 
 /* What PBKDF2 makes a key of. */
-#define TD_KDF_SALT_MAX 64u
 struct td_kdf {
 	const char *hash;
 	const void *secret, *salt;
@@ -115,7 +114,7 @@ TD_CHECK int td_random(void *buf, size_t len);
  * Rounds of this hash that finding the slot of a pass phrase may cost when nothing else is said: some two seconds of a
  * machine of 2022, and somewhat more than the one slot of an image that QEMU made there costs.
  */
-#define TD_LUKS_ROUNDS_SHA256 (24ull << 20)
+#define TD_LUKS_ROUNDS_SHA256 (22ull << 20)
 uint64_t td_luks_rounds(const char *hash);
 
 /* Where a header is in the child, and what it may take. */
