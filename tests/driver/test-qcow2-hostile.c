@@ -230,6 +230,67 @@ static void a_lie_in_a_table_fails_its_request_and_freezes_the_image(void **stat
 	}
 }
 
+/* What an extended entry says of its cluster, which is there, or (gone) is not. */
+static const struct {
+	const char *what;
+	uint64_t bitmap;
+	bool gone;
+} extended_lies[] = {
+	{ "one subcluster is data and zeros", 1ull << 63 | UINT32_MAX, false },
+	{ "all are data and zeros", UINT64_MAX, false },
+	{ "data, and no cluster", 1, true },
+	{ "zeros, and data without a cluster", 0xfffffffeull << 32 | 1, true },
+};
+
+/* Whatever part of the cluster is asked for. */
+static void check_extended_lie(unsigned i, bool write)
+{
+	static char buf[512];
+	struct fixture f;
+	uint64_t l2;
+	int r;
+
+	start(&f, "cluster_size=16K,extended_l2=on");
+	l2 = peek(f.path, peek(f.path, 40)) & QCOW2_OFF_MASK;
+	assert_int_equal(peek(f.path, l2 + 8), UINT32_MAX);
+	patch(f.path, l2 + 8, extended_lies[i].bitmap, 8);
+	if (extended_lies[i].gone)
+		patch(f.path, l2, 0, 8);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	r = write ? test_write(&f.t, f.im, 8192, buf, 512, 0) : test_read(&f.t, f.im, 8192, buf, 512, 0);
+	if (r != -EUCLEAN || !f.im->frozen)
+		fail_msg("%s: %d", extended_lies[i].what, r);
+	assert_int_equal(test_read(&f.t, f.im, 65536, buf, 512, 0), 0); /* another one */
+	assert_int_equal(buf[7], 'd');
+	stop(&f);
+}
+
+static void a_lie_of_subclusters_fails_its_request_and_freezes_the_image(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < TD_NELEMS(extended_lies); i++) {
+		check_extended_lie(i, false);
+		check_extended_lie(i, true);
+	}
+}
+
+static void subclusters_in_a_data_file_are_refused(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	start(&f, "cluster_size=16K,extended_l2=on");
+	patch(f.path, 72, QCOW2_INCOMPAT_EXTL2 | QCOW2_INCOMPAT_DATA_FILE, 8);
+	assert_int_equal(test_open(&f.t, &f.im, TD_OPEN_RDONLY, "qcow2:%s", f.path), -ENOTSUP);
+	f.im = NULL;
+	assert_non_null(strstr(f.t.err.msg, "data file"));
+	assert_int_equal(
+		test_create(&f.t, MIB, "data_file=data,extended_l2=on", false, "qcow2:%s.new", f.path),
+		-EINVAL);
+	assert_non_null(strstr(f.t.err.msg, "data_file and extended_l2=on"));
+	stop(&f);
+}
+
 static void the_corrupt_bit_is_set_and_keeps_writers_out(void **state)
 {
 	static char buf[CLUSTER];
@@ -538,6 +599,8 @@ int main(void)
 		cmocka_unit_test(every_lie_of_a_header_is_refused_by_name),
 		cmocka_unit_test(a_truncated_file_is_refused_at_every_length),
 		cmocka_unit_test(a_lie_in_a_table_fails_its_request_and_freezes_the_image),
+		cmocka_unit_test(a_lie_of_subclusters_fails_its_request_and_freezes_the_image),
+		cmocka_unit_test(subclusters_in_a_data_file_are_refused),
 		cmocka_unit_test(the_corrupt_bit_is_set_and_keeps_writers_out),
 		cmocka_unit_test(who_only_reads_changes_nothing),
 		cmocka_unit_test(a_count_of_zero_for_metadata_is_found_before_it_is_overwritten),

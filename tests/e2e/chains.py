@@ -11,6 +11,7 @@ import sys
 
 seed, where = int(sys.argv[1]), sys.argv[2]
 rng = random.Random(seed)
+extended = random.Random(seed * 31 + 7)  # its own: the shapes of a seed are what they were
 layers = int(sys.argv[3]) if len(sys.argv) > 3 else rng.randint(1, 4)
 KB = 1024
 
@@ -21,10 +22,13 @@ def run(*args):
 
 def qcow2_options():
     compat = rng.choice(["1.1", "1.1", "1.1", "0.10"])
-    opts = ["cluster_size=%d" % rng.choice([512, 4096, 65536, 65536, 262144]), "compat=" + compat]
+    cluster = rng.choice([512, 4096, 65536, 65536, 262144])
+    opts = ["cluster_size=%d" % cluster, "compat=" + compat]
     if compat == "1.1":
         opts.append("refcount_bits=%d" % rng.choice([1, 16, 64]))
         opts.append("lazy_refcounts=" + rng.choice(["off", "on"]))
+    if compat == "1.1" and cluster >= 16 * KB and extended.random() < 0.75:
+        opts.append("extended_l2=on")
     return ",".join(opts), compat
 
 

@@ -115,6 +115,7 @@ done <<'END'
 cluster_size=512
 cluster_size=4K,refcount_bits=1
 cluster_size=2M,refcount_bits=64
+cluster_size=16K,extended_l2=on
 compat=0.10
 preallocation=falloc
 preallocation=full
@@ -124,7 +125,8 @@ same_measure -O raw --size 10G
 same_measure -O raw -f qcow2 s-chain.qcow2
 [ "$(tap-img measure -O raw --size 1M)" = "$(qemu-img measure -O raw --size 1M)" ] || fail "measure for people"
 say "$measured measurements"
-for opts in cluster_size=64K cluster_size=512 cluster_size=4K,refcount_bits=64 cluster_size=2M preallocation=full; do
+for opts in cluster_size=64K cluster_size=512 cluster_size=4K,refcount_bits=64 cluster_size=2M preallocation=full \
+	cluster_size=16K,extended_l2=on; do
 	rm -f out
 	tap-img convert -f qcow2 -O qcow2 -o "$opts" s-chain.qcow2 out
 	tap-img measure --json -O qcow2 -o "$opts" -f qcow2 s-chain.qcow2 >ours.json

@@ -128,6 +128,10 @@ refused 'refcount_bits' -o refcount_bits=5 qcow2:new.qcow2 1M
 refused 'compat' -o compat=2.0 qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,lazy_refcounts=on qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,refcount_bits=8 qcow2:new.qcow2 1M
+refused 'version 2' -o compat=0.10,extended_l2=on qcow2:new.qcow2 1M
+refused 'extended L2.*2\^14' -o cluster_size=8K,extended_l2=on qcow2:new.qcow2 1M
+refused 'data_file and extended_l2' -o data_file=new.data,extended_l2=on qcow2:new.qcow2 1M
+[ ! -e new.data ] || fail "a refused create left a data file"
 refused 'compression_type' -o compression_type=lzo qcow2:new.qcow2 1M
 refused 'preallocation' -o preallocation=some qcow2:new.qcow2 1M
 refused 'frobnicate' -o frobnicate=1 qcow2:new.qcow2 1M
