@@ -4,7 +4,9 @@
  *
  *	corruption	the copy of the footer at the start is damaged			written anew
  *			a block lies outside the file or over tables			dropped
- *			two blocks share bytes						the later one gets a copy
+ *			two blocks share bytes						the later one gets a copy,
+ *											or is dropped, if its bitmap
+ *											is empty: it reads the same
  *			the batmap is damaged, or says too much				made anew
  *	leak		the footer at the end is not as at the start			written anew
  *			space of whole blocks that no block has				blocks from the end move there,
@@ -189,6 +191,7 @@ static int copy_block(struct check *c, uint64_t from, uint64_t to)
 		if (r == 0)
 			r = td_image_pwrite(v->child, to + done, c->buf, n, 0);
 	}
+	td_meta_forget(v->meta, VHD_BITMAPS); /* what was read of the new place before */
 	return r == 0 ? vhd_barrier(v) : r;
 }
 
@@ -205,13 +208,44 @@ static int move_block(struct check *c, struct present *p, uint64_t to)
 
 /* ---- blocks that share bytes ---- */
 
-static int own_copy(struct check *c, struct present *p)
+static int is_empty(struct check *c, const struct present *p, bool *ret)
 {
-	uint64_t to = 0;
-	int r = vhd_take_place(c->v, &to);
+	struct vhd *v = c->v;
+	uint8_t *unit = NULL;
+	int r = 0;
+
+	*ret = true;
+	for (uint64_t at = 0; r == 0 && *ret && at < v->g.bitmap_len; at += v->bitmap_unit) {
+		r = td_meta_get(v->meta, VHD_BITMAPS, place(p) + at, &unit);
+		if (r == 0)
+			*ret = td_is_zero(unit, v->bitmap_unit);
+	}
+	return r;
+}
+
+/* A table of junk names the same place a hundred thousand times: without this each of them would take up a block. */
+static int drop(struct check *c, struct present *p)
+{
+	int r = set_entry(c, p->block, VHD_UNUSED);
 
 	if (r == 0)
-		r = move_block(c, p, to);
+		p->entry = VHD_UNUSED; /* sorted behind all others */
+	return r;
+}
+
+static int own_place(struct check *c, struct present *p)
+{
+	bool empty = false;
+	uint64_t to = 0;
+	int r = is_empty(c, p, &empty);
+
+	if (r == 0 && empty) {
+		r = drop(c, p);
+	} else if (r == 0) {
+		r = vhd_take_place(c->v, &to);
+		if (r == 0)
+			r = move_block(c, p, to);
+	}
 	c->ret->corruptions_fixed += r == 0;
 	return r;
 }
@@ -232,11 +266,13 @@ static int check_overlaps(struct check *c)
 		say(c, "block %u at 0x%llx shares bytes with another", p->block,
 		    (unsigned long long)place(p));
 		if (fixes(c, TD_FIX_ALL))
-			r = own_copy(c, p);
+			r = own_place(c, p);
 		else
 			c->ret->corruptions++;
 	}
 	sort_blocks(c);
+	while (c->nr > 0 && c->present[c->nr - 1].entry == VHD_UNUSED)
+		c->nr--;
 	return r;
 }
 

@@ -324,8 +324,9 @@ static void damage_is_found_and_mended(void **state)
 	put(&f, 8 * MIB, 512, 'x');
 	has(&f, 2 * MIB, 512, 'b');
 	has(&f, 10 * MIB, 65536, 'f');
+	put(&f, 2 * MIB + 999 * 512, 512, 'b');
 	close_it(&f);
-	/* Half over another. */
+	/* Half over another, whose bytes are its bitmap. */
 	patch32(&f, "d", BAT + 16, second + 1000);
 	finds_and_mends(&f, "d", 1, 1);
 	/* Over the tables, and outside the file. */
@@ -337,6 +338,42 @@ static void damage_is_found_and_mended(void **state)
 	for (unsigned i = 0; i < 4; i++)
 		has(&f, i * 2 * MIB, 65536, 'a' + (int)i);
 	has(&f, 8 * MIB, 4 * MIB, 0);
+	close_it(&f);
+	testenv_close(&f.t);
+}
+
+/* A table of junk names one place again and again: a block whose bitmap is empty needs none. */
+static void blocks_that_share_nothing_take_up_no_space(void **state)
+{
+	static const uint8_t empty[512];
+	struct fixture f;
+	uint32_t first, second;
+	uint64_t size;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", 1024 * MIB, "");
+	open_it(&f, "d");
+	put(&f, 0, 65536, 'a');
+	put(&f, 2 * MIB, 65536, 'b');
+	close_it(&f);
+	size = size_of(&f, "d");
+	first = peek32(&f, "d", BAT);
+	second = peek32(&f, "d", BAT + 4);
+	patch(&f, "d", second * 512ull, empty, sizeof(empty));
+	for (unsigned i = 2; i < 512; i++)
+		patch32(&f, "d", BAT + i * 4, second);
+	patch32(&f, "d", BAT + 40, first);
+	finds_and_mends(&f, "d", 510, 0);
+	/* Of the one that shares what there is. */
+	assert_in_range(size_of(&f, "d"), size + 2 * MIB + 512, size + 2 * MIB + 8192);
+	assert_int_equal(peek32(&f, "d", BAT + 4), second);
+	assert_int_equal(peek32(&f, "d", BAT + 8), UINT32_MAX);
+	open_it(&f, "d");
+	has(&f, 0, 65536, 'a');
+	has(&f, 20 * MIB, 65536, 'a');
+	has(&f, 2 * MIB, 4 * MIB, 0);
+	has(&f, 1022 * MIB, 2 * MIB, 0);
 	close_it(&f);
 	testenv_close(&f.t);
 }
@@ -466,6 +503,7 @@ int main(void)
 		cmocka_unit_test(the_batmap_says_which_blocks_are_full),
 		cmocka_unit_test(a_batmap_that_is_too_short_is_made_anew),
 		cmocka_unit_test(damage_is_found_and_mended),
+		cmocka_unit_test(blocks_that_share_nothing_take_up_no_space),
 		cmocka_unit_test(what_a_crash_left_at_the_end_goes),
 		cmocka_unit_test(lies_are_refused_by_name),
 		cmocka_unit_test(many_holes_are_filled_at_once),
