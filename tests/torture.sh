@@ -8,7 +8,7 @@
 #	cuts		power cut before operation n, for every n; what was not flushed is lost in part, and torn
 #	faults		operation n fails, for every n: EIO, ENOSPC, short, torn, an fsync that loses what it covered
 #	fuzz		each libFuzzer target, FUZZ_SECONDS each
-#	interop		images by us to qemu-img, images by qemu-img to us
+#	interop		images by us to qemu-img, images by qemu-img to us; each command on images that lie
 #	check		damaged images: what check finds and repairs, beside qemu-img
 #	sanitizers	the C tests, and the loops above for a round, under AddressSanitizer and UBSan
 #	ring		the ring server: kills, hostile guests, each store of its journal
@@ -119,8 +119,9 @@ part_interop()
 	INTEROP_RUNS=$others run_to "$out" "$srcdir/tests/e2e/interop-vdi.sh"
 	run_to "$out" "$srcdir/tests/e2e/interop-qcow.sh"
 	run_to "$out" "$srcdir/tests/e2e/interop-crypt.sh"
+	HOSTILE_VERBS=all run_to "$out" "$srcdir/tests/e2e/hostile-tools.sh"
 	rounds "${INTEROP_RUNS:-200}" \
-		"random disks of qcow2, $others times the tests of vmdk, vhd, vhdx and vdi, qcow, encryption"
+		"random disks of qcow2, $others times the tests of vmdk, vhd, vhdx and vdi, qcow, encryption, lies"
 }
 
 part_check()

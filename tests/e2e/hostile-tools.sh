@@ -3,7 +3,7 @@
 # Some six hundred images that lie, of every format, and each command of tap-img and tapdisk on each of them:
 # hostile-corpus.py (the tables of qcow2) and hostile-formats.py (all others) make them, hostile-tools.py says what is
 # demanded.  SEED repeats a run, HOSTILE_MUTATIONS makes more of them, HOSTILE_VERBS=all runs all commands (long)
-# and not only convert, HOSTILE_BIN runs the programs of another folder (of a build with sanitizers).
+# and not only reading and repairing, HOSTILE_BIN runs the programs of another folder (of a build with sanitizers).
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require python3 qemu-img
 bin=${HOSTILE_BIN:-$BUILD/bin}
@@ -34,5 +34,5 @@ python3 "$srcdir/tests/e2e/hostile-corpus.py" "$T/whole" "$T/packed" "$T/images"
 head -c 256K "$T/plain" >"$T/small"
 python3 "$srcdir/tests/e2e/hostile-formats.py" "$BUILD/bin/tap-img" "$T/small" "$T/images" "$T/scratch" "$T/expect"
 python3 "$srcdir/tests/e2e/hostile-tools.py" "$bin" "$T/images" "$T/scratch" "$limit" "$seconds" \
-	"${HOSTILE_VERBS:-convert}" "$T/expect" || fail "see above; seed $seed"
+	"${HOSTILE_VERBS:-convert,check-repair}" "$T/expect" || fail "see above; seed $seed"
 say passed
