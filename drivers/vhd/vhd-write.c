@@ -10,7 +10,7 @@
  * not held yet, is read from below, completed, and written whole, alone.
  *
  * Zeros: there is no way to say zero but to hold zeros.  In a disk without a parent what is not held reads as zeros, so
- * only what is held is zeroed, in its place; its bits stay, and nothing of the metadata changes.
+ * only what has a place is zeroed, where it is; its bits stay, and nothing of the metadata changes.
  */
 #include "vhd-int.h"
 
@@ -210,7 +210,11 @@ static int zero_run(struct vhd *v, uint64_t off, uint64_t len, unsigned flags, u
 	if (r < 0)
 		return r;
 	*ret = e.len;
-	if (e.kind == VHD_HERE)
+	/*
+	 * A write that a kill or a power cut stopped before its sectors were held has left bytes in them, which programs
+	 * that do not ask the bitmap (QEMU) take for the disk's.  So zeros go there too.
+	 */
+	if (e.kind == VHD_HERE || (e.kind == VHD_HOLE && v->f.type != VHD_DIFF))
 		return td_image_zero(v->child, e.host_off, e.len, flags & (TD_MAY_UNMAP | TD_FAST));
 	r = zero_below(v, off, e.len, flags, &n);
 	if (r < 0)

@@ -439,6 +439,32 @@ static void lies_are_refused_by_name(void **state)
 	testenv_close(&f.t);
 }
 
+/* A kill came between the data and its bit: other programs do not ask for the bit. */
+static void zeros_go_to_sectors_that_are_not_held(void **state)
+{
+	uint8_t was[512], zeros[512] = { 0 }, none = 0;
+	struct fixture f;
+	uint64_t place;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", 4 * MIB, "");
+	open_it(&f, "d");
+	put(&f, 0, 512, 'a');
+	close_it(&f);
+	place = peek32(&f, "d", BAT) * 512ull;
+	patch(&f, "d", place, &none, 1);
+	open_it(&f, "d");
+	has(&f, 0, 512, 0);
+	peek(&f, "d", place + 512, was, sizeof(was));
+	assert_memory_not_equal(was, zeros, sizeof(was));
+	assert_int_equal(test_zero(&f.t, f.im, 0, 4096, TD_MAY_UNMAP), 0);
+	peek(&f, "d", place + 512, was, sizeof(was));
+	assert_memory_equal(was, zeros, sizeof(was));
+	close_it(&f);
+	testenv_close(&f.t);
+}
+
 /* Two of three blocks go, of many: what is left moves to the start. */
 static void many_holes_are_filled_at_once(void **state)
 {
@@ -506,6 +532,7 @@ int main(void)
 		cmocka_unit_test(blocks_that_share_nothing_take_up_no_space),
 		cmocka_unit_test(what_a_crash_left_at_the_end_goes),
 		cmocka_unit_test(lies_are_refused_by_name),
+		cmocka_unit_test(zeros_go_to_sectors_that_are_not_held),
 		cmocka_unit_test(many_holes_are_filled_at_once),
 		cmocka_unit_test(entries_that_lie_fail_alone_when_only_read),
 	};
