@@ -6,6 +6,7 @@ UNIT_TESTS = \
 	tests/unit/test-compress \
 	tests/unit/test-guid \
 	tests/unit/test-luks \
+	tests/unit/test-qcow \
 	tests/unit/test-qcow2-bitmap \
 	tests/unit/test-qcow2-ext \
 	tests/unit/test-qcow2-header \
@@ -58,6 +59,9 @@ tests_unit_test_guid_LDADD = $(UNIT_LIBS)
 tests_unit_test_luks_SOURCES = tests/unit/test-luks.c tests/unit/unit.h
 tests_unit_test_luks_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_luks_LDADD = $(UNIT_LIBS)
+tests_unit_test_qcow_SOURCES = tests/unit/test-qcow.c tests/unit/unit.h
+tests_unit_test_qcow_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_qcow_LDADD = $(UNIT_LIBS)
 tests_unit_test_qcow2_ext_SOURCES = tests/unit/test-qcow2-ext.c tests/unit/unit.h
 tests_unit_test_qcow2_ext_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_qcow2_ext_LDADD = $(UNIT_LIBS)
