@@ -37,7 +37,7 @@ END
 flags="-std=gnu17 -D_GNU_SOURCE -O1 -g -I. -I$src/include -I$src/tests/lib -I$src/tests/driver -I$src/drivers"
 flags="$flags -I$src/blktap -I$src/blktap/ring $(sed -n 's/^JANSSON_CFLAGS = //p' Makefile)"
 flags="$flags -fsanitize=address,undefined -fno-sanitize-recover=all"
-libs='ZLIB\|LIBDEFLATE\|ZSTD\|CRYPTO\|URING\|PTHREAD\|JANSSON'
+libs='ZLIB\|LIBDEFLATE\|ZSTD\|CRYPTO\|NETTLE\|URING\|PTHREAD\|JANSSON'
 libs=$(sed -n "s/^\($libs\)_LIBS = //p; s/^LIBS = //p" Makefile | tr '\n' ' ')
 
 # compile KIND FILE...: objects of that kind.
