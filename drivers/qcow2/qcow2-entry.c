@@ -145,14 +145,39 @@ static void put_subclusters(const struct qcow2_l2e *old, const struct qcow2_l2e 
 	ret->zero = zero;
 }
 
-/* In one store: a kill never leaves half of an entry. */
-static void put_entry(const struct qcow2 *q, uint8_t *entry, const struct qcow2_l2e *e)
+/*
+ * Both words of an extended entry.  A kill comes between two instructions: where one stores both words, it leaves the
+ * old entry or the new one.  Elsewhere, and where a machine may interrupt such a store, what is between them is valid
+ * and reads as one of the two: a cluster is named before data is said to be in it, and lets go of its data before it is
+ * named no more; a stream reads as one whatever is said of its subclusters (check calls that a stray bit).  A new
+ * cluster holds all of the old one's data that it takes over (keeps_all), so it may be named by the old bitmap.
+ */
+static void put_pair(uint8_t *entry, uint64_t raw, uint64_t bitmap, bool bitmap_first)
 {
+#ifdef __SSE2__
 	typedef uint64_t pair __attribute__((vector_size(16)));
+
+	(void)bitmap_first;
+	*(volatile pair *)(void *)entry = (pair){ htobe64(raw), htobe64(bitmap) };
+#else
+	if (bitmap_first)
+		qcow2_put_entry(entry + 8, bitmap);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	qcow2_put_entry(entry, raw);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (!bitmap_first)
+		qcow2_put_entry(entry + 8, bitmap);
+#endif
+}
+
+static void put_entry(const struct qcow2 *q, uint8_t *entry, const struct qcow2_l2e *old,
+		      const struct qcow2_l2e *e)
+{
 	uint64_t raw = qcow2_l2e_encode(&q->g, e);
+	bool bitmap_first = e->kind != QCOW2_PACKED && (old->kind == QCOW2_PACKED || e->host_off == 0);
 
 	if (qcow2_is_extended(&q->g))
-		*(volatile pair *)(void *)entry = (pair){ htobe64(raw), htobe64(qcow2_l2e_bitmap(e)) };
+		put_pair(entry, raw, qcow2_l2e_bitmap(e), bitmap_first);
 	else
 		qcow2_put_entry(entry, raw);
 }
@@ -169,6 +194,6 @@ bool qcow2_entry_put(const struct qcow2 *q, uint8_t *entry, const struct qcow2_l
 		put_subclusters(ret_old, to, subs, &e, &drop);
 	else
 		put_to(ret_old, to, &e, &drop);
-	put_entry(q, entry, &e);
+	put_entry(q, entry, ret_old, &e);
 	return drop;
 }
