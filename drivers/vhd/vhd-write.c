@@ -211,8 +211,8 @@ static int zero_run(struct vhd *v, uint64_t off, uint64_t len, unsigned flags, u
 		return r;
 	*ret = e.len;
 	/*
-	 * A write that a kill or a power cut stopped before its sectors were held has left bytes in them, which programs
-	 * that do not ask the bitmap (QEMU) take for the disk's.  So zeros go there too.
+	 * A write that a kill or a power cut stopped before its sectors were held has left bytes in them, which
+	 * programs that do not ask the bitmap (QEMU) take for the disk's.  So zeros go there too.
 	 */
 	if (e.kind == VHD_HERE || (e.kind == VHD_HOLE && v->f.type != VHD_DIFF))
 		return td_image_zero(v->child, e.host_off, e.len, flags & (TD_MAY_UNMAP | TD_FAST));
