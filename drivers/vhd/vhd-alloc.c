@@ -6,8 +6,12 @@
  *	... | block | bitmap | sectors ....... | footer |	after: the bitmap starts where the footer was, or
  *							a little later, so that sectors start at a page
  *
+ * Of a disk with a parent the bitmap is empty at first.  Without one it is full, as others make it: the sectors are
+ * zeros, and many programs (QEMU, Hyper-V) do not ask it, so that what a kill leaves between data and bit would be one
+ * thing to us and another to them.
+ *
  * Order: the file is made longer and the footer written at its new end; zeros over the old footer, which takes the
- * bitmap's space; then, in memory, the empty bitmap and the entry that names the block.  A commit brings those to the
+ * bitmap's space; then, in memory, the bitmap and the entry that names the block.  A commit brings those to the
  * disk behind all of it.  So a power cut leaves at the end the old footer, the new one, or none, and what is at the
  * start counts (vhd-footer.c).
  *
@@ -100,8 +104,11 @@ static int new_bitmap(struct vhd *v, uint64_t host_off)
 	uint8_t *unit;
 	int r = 0;
 
-	for (uint32_t i = 0; r == 0 && i < v->g.bitmap_len; i += v->bitmap_unit)
+	for (uint32_t i = 0; r == 0 && i < v->g.bitmap_len; i += v->bitmap_unit) {
 		r = td_meta_new(v->meta, VHD_BITMAPS, host_off + i, &unit);
+		if (r == 0 && v->f.type == VHD_DYNAMIC)
+			memset(unit, 0xff, v->bitmap_unit);
+	}
 	return r;
 }
 
@@ -118,6 +125,7 @@ static int name_block(struct vhd *v, uint32_t block, uint64_t host_off)
 	/* In one store: a kill never leaves half of one. */
 	__atomic_store_n((uint32_t *)(void *)(unit + at % VHD_SECTOR), entry, __ATOMIC_RELAXED);
 	vhd_set_known(v, block, VHD_PARTLY);
+	v->batmap_stale |= v->f.type == VHD_DYNAMIC;
 	return 0;
 }
 

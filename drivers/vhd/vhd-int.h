@@ -169,7 +169,7 @@ TD_CO TD_CHECK int vhd_hold(struct vhd *v, uint64_t off, uint64_t len);
 
 /* ---- vhd-alloc.c ---- */
 
-/* A place for the block, if it has none: its bitmap is empty then, and its sectors are zeros.  May yield. */
+/* A place for the block, if it has none: its sectors are zeros then, held if there is no parent.  May yield. */
 TD_CO TD_CHECK int vhd_alloc(struct vhd *v, uint32_t block);
 
 /* Make the file ready for that: at open. */
