@@ -242,6 +242,7 @@ static void compare_place(struct qcow2_walk *w, uint64_t guest_off, uint64_t raw
 	if ((raw & QCOW2_L2_COMPRESSED) || (off == 0 && (!(raw & QCOW2_COPIED) || (raw & QCOW2_L2_ZERO))) ||
 	    off == guest_off)
 		return;
+	w->misplaced++;
 	qcow2_found(w, 1, "guest offset %#llx: its data is said to be at %#llx of the data file",
 		    (unsigned long long)guest_off, (unsigned long long)off);
 }

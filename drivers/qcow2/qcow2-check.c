@@ -149,6 +149,10 @@ static int fix_all(struct qcow2_walk *w)
 		say(w, "nothing is repaired: without that table it is not known which clusters are in use");
 		return 0;
 	}
+	if (w->misplaced > 0) {
+		say(w, "nothing is repaired: which place in the data file is the right one is not known");
+		return 0;
+	}
 	if (!qcow2_can_mark(w)) {
 		say(w, "nothing is repaired: there is no way, or no room, to mark what is lost");
 		return 0;

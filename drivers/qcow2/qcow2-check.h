@@ -70,14 +70,15 @@ struct qcow2_walk {
 	struct qcow2_table reftable;    /* as it is on disk; nr 0: it cannot be read */
 	uint64_t max_count;             /* that a refcount can say, and we can count */
 
-	uint64_t bad;     /* entries that name nothing that can be theirs */
-	uint64_t to_mark; /* references to marks (qcow2-check-mend.c) that they would take */
-	uint64_t missing; /* tables that could not be followed: what looks leaked may be theirs */
-	uint64_t crowded; /* clusters with more references than a refcount can say */
-	uint64_t stray;   /* bits that mean nothing, in entries that are right otherwise */
-	bool l1_cut;      /* the file ends inside the L1 table */
-	bool snaps_lost;  /* the snapshot table cannot be read */
-	bool snaps_bad;   /* some of its entries cannot be right */
+	uint64_t bad;       /* entries that name nothing that can be theirs */
+	uint64_t to_mark;   /* references to marks (qcow2-check-mend.c) that they would take */
+	uint64_t missing;   /* tables that could not be followed: what looks leaked may be theirs */
+	uint64_t crowded;   /* clusters with more references than a refcount can say */
+	uint64_t stray;     /* bits that mean nothing, in entries that are right otherwise */
+	uint64_t misplaced; /* entries that name another place in the data file than the guest's own */
+	bool l1_cut;        /* the file ends inside the L1 table */
+	bool snaps_lost;    /* the snapshot table cannot be read */
+	bool snaps_bad;     /* some of its entries cannot be right */
 	bool bitmaps_bad;
 	bool refs_bad; /* refcount table or blocks lie where they cannot */
 
