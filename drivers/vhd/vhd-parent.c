@@ -18,8 +18,7 @@
 
 struct tries {
 	struct vhd *v;
-	char *first; /* the first name there is, for the sentence that says it is missing */
-	char *found;
+	struct td_backing_names names;
 };
 
 /* ---- names ---- */
@@ -36,23 +35,7 @@ static const char *plain(const char *name)
 
 static int try_name(struct tries *t, const char *name)
 {
-	td_cleanup(free) char *path = NULL;
-	char *copy;
-	struct stat st;
-
-	name = plain(name);
-	if (td_image_backing_path(t->v->im, name, &path, NULL) < 0)
-		return 0;
-	copy = strdup(name);
-	if (!copy)
-		return -ENOMEM;
-	if (stat(path, &st) == 0)
-		t->found = copy;
-	else if (!t->first)
-		t->first = copy;
-	else
-		free(copy);
-	return 0;
+	return td_backing_try(t->v->im, &t->names, plain(name));
 }
 
 /* The name that a locator has; an empty one if it has none that can be used. */
@@ -78,7 +61,7 @@ static int try_locators(struct tries *t, uint32_t platform, bool absolute, char 
 {
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && !t->found && i < VHD_LOCATORS; i++) {
+	for (unsigned i = 0; r == 0 && !t->names.found && i < VHD_LOCATORS; i++) {
 		const struct vhd_locator *l = &t->v->h.locator[i];
 
 		if (l->platform != platform)
@@ -94,7 +77,7 @@ static int try_header(struct tries *t, char *name)
 {
 	const char *slash;
 
-	if (t->found || vhd_name_of_header(t->v->h.parent_name, name) < 0)
+	if (t->names.found || vhd_name_of_header(t->v->h.parent_name, name) < 0)
 		return 0;
 	slash = strrchr(name, '/');
 	return slash && !slash[1] ? 0 : try_name(t, slash ? slash + 1 : name);
@@ -125,9 +108,7 @@ int vhd_parent_load(struct vhd *v, struct td_err *ret_err)
 	int r = name ? try_all(&t, name) : -ENOMEM;
 
 	free(name);
-	v->im->backing_path = t.found ? t.found : t.first;
-	if (t.found)
-		free(t.first);
+	td_backing_take(v->im, &t.names);
 	if (r < 0)
 		return td_err_set(ret_err, r, "the names of its parent cannot be read: %s", strerror(-r));
 	if (!v->im->backing_path)

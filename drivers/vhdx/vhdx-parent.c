@@ -9,37 +9,9 @@
  * The first that is there is the one.  Looking is no opening: whether that file may be opened is decided where backing
  * files are (drivers/open.c).
  */
-#include <sys/stat.h>
-
 #include <blktap/vhd.h>
 
 #include "vhdx-int.h"
-
-struct tries {
-	struct vhdx *v;
-	char *first; /* the first name there is, for the sentence that says it is missing */
-	char *found;
-};
-
-static int try_name(struct tries *t, const char *name)
-{
-	td_cleanup(free) char *path = NULL;
-	char *copy;
-	struct stat st;
-
-	if (t->found || !*name || td_image_backing_path(t->v->im, name, &path, NULL) < 0)
-		return 0;
-	copy = strdup(name);
-	if (!copy)
-		return -ENOMEM;
-	if (stat(path, &st) == 0)
-		t->found = copy;
-	else if (!t->first)
-		t->first = copy;
-	else
-		free(copy);
-	return 0;
-}
 
 /* As vhd's locators have them.  Empty: it is no name. */
 static void name_of(const uint8_t *raw, const struct vhdx_value *value, char name[VHD_NAME_MAX + 1])
@@ -55,20 +27,20 @@ static const char *last_part(const char *name)
 	return slash ? slash + 1 : name;
 }
 
-static int try_all(struct tries *t, const uint8_t *raw)
+static int try_all(struct vhdx *v, struct td_backing_names *n, const uint8_t *raw)
 {
-	const struct vhdx_locator *l = &t->v->locator;
+	const struct vhdx_locator *l = &v->locator;
 	const struct vhdx_value *const value[] = { &l->relative, &l->absolute };
 	char *name = malloc(VHD_NAME_MAX + 1);
 	int r = name ? 0 : -ENOMEM;
 
 	for (unsigned i = 0; r == 0 && i < TD_NELEMS(value); i++) {
 		name_of(raw, value[i], name);
-		r = try_name(t, name);
+		r = td_backing_try(v->im, n, name);
 	}
 	for (unsigned i = 0; r == 0 && i < TD_NELEMS(value); i++) {
 		name_of(raw, value[i], name);
-		r = try_name(t, last_part(name));
+		r = td_backing_try(v->im, n, last_part(name));
 	}
 	free(name);
 	return r;
@@ -76,15 +48,13 @@ static int try_all(struct tries *t, const uint8_t *raw)
 
 int vhdx_parent_load(struct vhdx *v, const uint8_t *raw, uint32_t len, struct td_err *ret_err)
 {
-	struct tries t = { .v = v };
+	struct td_backing_names names = { 0 };
 	int r = vhdx_locator_decode(raw, len, &v->locator, ret_err);
 
 	if (r < 0)
 		return r;
-	r = try_all(&t, raw);
-	v->im->backing_path = t.found ? t.found : t.first;
-	if (t.found)
-		free(t.first);
+	r = try_all(v, &names, raw);
+	td_backing_take(v->im, &names);
 	if (r == 0 && !v->im->backing_path)
 		return td_err_set(
 			ret_err, -EUCLEAN,

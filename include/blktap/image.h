@@ -544,6 +544,20 @@ TD_CHECK int td_image_backing_path(const struct td_image *im, const char *name, 
 				   struct td_err *ret_err);
 
 /*
+ * For format drivers whose images name a parent more than once: the first name of those that are tried that is there is
+ * its name, else the first of all, which is what is missing.  Looking is no opening: whether that file may be opened is
+ * decided elsewhere.  What is no plain path is passed over.  All zero at first; -ENOMEM.
+ */
+struct td_backing_names {
+	char *first, *found;
+};
+
+TD_CHECK int td_backing_try(const struct td_image *im, struct td_backing_names *n, const char *name);
+
+/* im->backing_path is the one, NULL: there was none. */
+void td_backing_take(struct td_image *im, struct td_backing_names *n);
+
+/*
  * For format drivers: the image breaks its format, or its storage does not keep what was written.  Refuse writes from
  * here on, keep reading.
  */
