@@ -8,61 +8,20 @@
 #include "grains-int.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
-#define RUNS_MAX (8u << 20) /* 128 MiB: a file in more pieces than that cannot be checked */
+#include <blktap/check.h>
 
 #define PAGE 4096u /* what file systems give back at the least */
-
-struct run {
-	uint64_t off, len;
-};
 
 struct check {
 	struct td_grains *g;
 	struct td_check *ret;
 	unsigned fix;
-	struct run *runs;
-	size_t nr, room;
+	struct td_runs runs;
 	uint64_t last; /* host byte behind the last grain */
 	/* There are streams whose entries do not say where they end, or the format keeps count: gaps tell nothing. */
 	bool endless;
 };
-
-static void say(const struct check *c, const char *fmt, ...) TD_PRINTF(2, 3);
-
-static void say(const struct check *c, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	if (!c->ret->report)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	c->ret->report(c->ret->report_arg, line);
-}
-
-static int note(struct check *c, uint64_t off, uint64_t len)
-{
-	struct run *last = c->nr > 0 ? &c->runs[c->nr - 1] : NULL, *more;
-
-	if (last && last->off + last->len == off) {
-		last->len += len;
-		return 0;
-	}
-	if (c->nr == c->room) {
-		c->room = c->room ? 2 * c->room : 256;
-		more = c->room > RUNS_MAX ? NULL : realloc(c->runs, c->room * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		c->runs = more;
-	}
-	c->runs[c->nr++] = (struct run){ .off = off, .len = len };
-	return 0;
-}
 
 /* ---- entries ---- */
 
@@ -87,7 +46,8 @@ static int drop_entry(struct check *c, const struct grains_entry *e)
 static int bad_entry(struct check *c, const struct grains_entry *e, const char *what)
 {
 	c->ret->corruptions++;
-	say(c, "the entry of guest offset %#" PRIx64 " (%#" PRIx64 ") %s", e->off, e->raw, what);
+	td_check_say(c->ret, "the entry of guest offset %#" PRIx64 " (%#" PRIx64 ") %s", e->off, e->raw,
+		     what);
 	return drop_entry(c, e);
 }
 
@@ -113,7 +73,7 @@ static int see_entry(void *arg, const struct grains_entry *e)
 	c->ret->allocated++;
 	c->ret->fragmented += c->last && !c->endless && at.host_off != c->last;
 	c->last = at.host_off + len;
-	return len > 0 ? note(c, at.host_off, len) : 0;
+	return len > 0 ? td_runs_add(&c->runs, at.host_off, len) : 0;
 }
 
 /* 1: what it says is not looked at. */
@@ -126,14 +86,15 @@ static int see_table(void *arg, uint64_t table, uint64_t off, int error)
 	if (r == 0 && !td_in_range(off, g->table_bytes, td_align_up(g->im->child->size, TD_KEEP_SECTOR)))
 		r = -EUCLEAN;
 	if (r == 0)
-		return note(c, off, g->table_bytes);
+		return td_runs_add(&c->runs, off, g->table_bytes);
 	if (r != -EUCLEAN) {
 		c->ret->errors++;
-		say(c, "table %" PRIu64 " cannot be found: %s", table, strerror(-r));
+		td_check_say(c->ret, "table %" PRIu64 " cannot be found: %s", table, strerror(-r));
 		return 1;
 	}
 	c->ret->corruptions++;
-	say(c, "table %" PRIu64 " does not lie inside the file, or lies on the directory", table);
+	td_check_say(c->ret, "table %" PRIu64 " does not lie inside the file, or lies on the directory",
+		     table);
 	if ((c->fix & TD_FIX_ALL) != TD_FIX_ALL || !g->c.table_align)
 		return 1;
 	r = grains_room(g);
@@ -152,18 +113,11 @@ static int see_unit(void *arg, uint64_t off, int error)
 	struct check *c = arg;
 
 	c->ret->errors++;
-	say(c, "the table at %#" PRIx64 " cannot be read: %s", off, strerror(-error));
+	td_check_say(c->ret, "the table at %#" PRIx64 " cannot be read: %s", off, strerror(-error));
 	return 1;
 }
 
 /* ---- what is named twice, or not at all ---- */
-
-static int by_off(const void *a, const void *b)
-{
-	const struct run *x = a, *y = b;
-
-	return x->off < y->off ? -1 : x->off > y->off;
-}
 
 /* Bytes of the gap that are kept, counted in grains; not of pages that it shares, which no trim gives back. */
 static int count_gap(const struct td_grains *g, uint64_t off, uint64_t end, uint64_t *ret)
@@ -198,7 +152,7 @@ static int see_gap(struct check *c, uint64_t off, uint64_t end)
 	r = count_gap(g, off, end, &found);
 	if (r < 0 || found == 0)
 		return r;
-	say(c, "nothing names %" PRIu64 " bytes at %#" PRIx64, end - off, off);
+	td_check_say(c->ret, "nothing names %" PRIu64 " bytes at %#" PRIx64, end - off, off);
 	if (!(c->fix & TD_FIX_LEAKS)) {
 		c->ret->leaks += found;
 		return 0;
@@ -219,14 +173,13 @@ static int compare(struct check *c)
 	uint64_t end = 0;
 	int r = 0;
 
-	if (c->nr > 0)
-		qsort(c->runs, c->nr, sizeof(c->runs[0]), by_off);
-	for (size_t i = 0; r == 0 && i < c->nr; i++) {
-		const struct run *run = &c->runs[i];
+	td_runs_sort(&c->runs);
+	for (size_t i = 0; r == 0 && i < c->runs.nr; i++) {
+		const struct td_run *run = &c->runs.at[i];
 
 		if (run->off < end) {
 			c->ret->corruptions++;
-			say(c, "more than one entry names the bytes at %#" PRIx64, run->off);
+			td_check_say(c->ret, "more than one entry names the bytes at %#" PRIx64, run->off);
 		}
 		/* Where it is not clear what is whose nothing is given back. */
 		if (run->off > end && !c->endless && c->ret->corruptions == 0 && c->ret->errors == 0)
@@ -246,11 +199,11 @@ static int check_all(struct check *c, const struct td_grains_used *used, unsigne
 {
 	struct td_grains *g = c->g;
 	struct grains_walk w = { .arg = c, .table = see_table, .unit = see_unit, .entry = see_entry };
-	int r = g->c.dir_off ? note(c, g->c.dir_off, g->dir_bytes) : 0;
+	int r = g->c.dir_off ? td_runs_add(&c->runs, g->c.dir_off, g->dir_bytes) : 0;
 
 	for (unsigned i = 0; r == 0 && i < nr_used; i++)
 		if (used[i].len > 0)
-			r = note(c, used[i].off, used[i].len);
+			r = td_runs_add(&c->runs, used[i].off, used[i].len);
 	if (r == 0)
 		r = grains_walk(g, &w);
 	if (r == 0)
@@ -269,6 +222,6 @@ int td_grains_check(struct td_grains *g, unsigned fix, const struct td_grains_us
 	ret->clusters = td_div_up(g->im->size, g->grain_size);
 	r = check_all(&c, used, nr_used);
 
-	free(c.runs);
+	td_runs_done(&c.runs);
 	return r;
 }

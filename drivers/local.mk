@@ -8,6 +8,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/backing.c \
 	drivers/buf.c \
 	drivers/chain.c \
+	drivers/check.c \
 	drivers/codec.c \
 	drivers/create.c \
 	drivers/crypt-kdf.c \

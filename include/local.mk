@@ -3,6 +3,7 @@ noinst_HEADERS = \
 	include/blktap/background.h \
 	include/blktap/base.h \
 	include/blktap/blkif.h \
+	include/blktap/check.h \
 	include/blktap/co.h \
 	include/blktap/codec.h \
 	include/blktap/crypt.h \

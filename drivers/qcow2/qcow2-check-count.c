@@ -8,8 +8,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define LINES_MAX 2000u /* of the report; the counters go on */
-
 /* ---- findings ---- */
 
 void qcow2_found(struct qcow2_walk *w, uint64_t weight, const char *fmt, ...)
@@ -18,16 +16,10 @@ void qcow2_found(struct qcow2_walk *w, uint64_t weight, const char *fmt, ...)
 	va_list ap;
 
 	w->res->corruptions += weight;
-	if (!w->res->report || w->lines > LINES_MAX)
-		return;
-	if (w->lines++ == LINES_MAX) {
-		w->res->report(w->res->report_arg, "there is more, which is counted and not listed");
-		return;
-	}
 	va_start(ap, fmt);
 	(void)vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	w->res->report(w->res->report_arg, line);
+	td_check_say(w->res, "%s", line);
 }
 
 static void progress(struct qcow2_walk *w, uint64_t bytes)

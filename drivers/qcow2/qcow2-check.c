@@ -42,16 +42,12 @@ static int inspect(struct qcow2 *q, struct td_check *res, struct qcow2_walk *w)
 
 static struct td_check same_callbacks(const struct td_check *c)
 {
-	return (struct td_check){ .report = c->report, .progress = c->progress, .report_arg = c->report_arg };
+	return (struct td_check){
+		.report = c->report, .progress = c->progress, .report_arg = c->report_arg, .told = c->told
+	};
 }
 
 /* ---- repairing ---- */
-
-static void say(struct qcow2_walk *w, const char *line)
-{
-	if (w->res->report)
-		w->res->report(w->res->report_arg, line);
-}
 
 /* Is it known of every cluster whether something refers to it? */
 static bool all_counted(const struct qcow2_walk *w)
@@ -67,7 +63,7 @@ static int fix_leaks(struct qcow2_walk *w)
 	int r;
 
 	if (!all_counted(w) || w->refs_bad || w->snaps_bad) {
-		say(w, "no leak is repaired: what looks leaked may belong to what is damaged");
+		td_check_say(w->res, "no leak is repaired: what looks leaked may belong to what is damaged");
 		return 0;
 	}
 	r = qcow2_store(w, QCOW2_STORE_LOWER | QCOW2_STORE_PUNCH);
@@ -146,15 +142,20 @@ static int fix_all(struct qcow2_walk *w)
 	int r;
 
 	if (w->l1_cut || w->snaps_lost) {
-		say(w, "nothing is repaired: without that table it is not known which clusters are in use");
+		td_check_say(
+			w->res,
+			"nothing is repaired: without that table it is not known which clusters are in use");
 		return 0;
 	}
 	if (w->misplaced > 0) {
-		say(w, "nothing is repaired: which place in the data file is the right one is not known");
+		td_check_say(
+			w->res,
+			"nothing is repaired: which place in the data file is the right one is not known");
 		return 0;
 	}
 	if (!qcow2_can_mark(w)) {
-		say(w, "nothing is repaired: there is no way, or no room, to mark what is lost");
+		td_check_say(w->res,
+			     "nothing is repaired: there is no way, or no room, to mark what is lost");
 		return 0;
 	}
 	r = fix_tables(w, &mended);
@@ -163,7 +164,7 @@ static int fix_all(struct qcow2_walk *w)
 	for (unsigned i = 0; r > 0 && i < ROUNDS; i++)
 		r = fix_counts(w, mended.lost > 0 || w->snaps_bad);
 	if (r > 0)
-		say(w, "no leak is repaired: what looks leaked may belong to what is damaged");
+		td_check_say(w->res, "no leak is repaired: what looks leaked may belong to what is damaged");
 	return TD_MIN(r, 0);
 }
 

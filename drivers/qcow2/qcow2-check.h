@@ -9,6 +9,8 @@
 #ifndef QCOW2_CHECK_H
 #define QCOW2_CHECK_H
 
+#include <blktap/check.h>
+
 #include "qcow2-int.h"
 
 /* ---- qcow2-check-uses.c: what is known of each cluster of the file, where anything is ---- */
@@ -84,7 +86,6 @@ struct qcow2_walk {
 
 	uint64_t snap_table_len;
 	uint64_t outside;        /* clusters that the file does not have, whose refcounts were read */
-	uint64_t lines;          /* of the report */
 	uint64_t done, total;    /* bytes of tables, for the progress */
 	uint64_t hole, hole_end; /* of the file: reads as zeros */
 	uint8_t *buf;

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include <blktap/check.h>
 #include <blktap/err.h>
 #include <blktap/grains.h>
 #include <blktap/iov.h>
@@ -131,13 +132,8 @@ static int vdi_check(struct td_image *im, unsigned fix, struct td_check *ret)
 	if (r < 0 || ret->corruptions > 0 || ret->errors > 0 || ret->allocated == v->h.nr_allocated)
 		return r;
 	ret->corruptions++;
-	if (ret->report) {
-		char line[96];
-
-		(void)snprintf(line, sizeof(line), "its header counts %" PRIu32 " blocks, its map %" PRIu64,
-			       v->h.nr_allocated, ret->allocated);
-		ret->report(ret->report_arg, line);
-	}
+	td_check_say(ret, "its header counts %" PRIu32 " blocks, its map %" PRIu64, v->h.nr_allocated,
+		     ret->allocated);
 	return 0;
 }
 

@@ -14,7 +14,7 @@
  *
  * An end without its footer is what a power cut leaves, and costs nothing: it is counted as a leak.
  */
-#include <stdarg.h>
+#include <blktap/check.h>
 
 #include "vhd-int.h"
 
@@ -35,19 +35,6 @@ struct check {
 	uint8_t *buf;
 };
 
-TD_PRINTF(2, 3) static void say(struct check *c, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	if (!c->ret->report)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	c->ret->report(c->ret->report_arg, line);
-}
-
 static bool fixes(const struct check *c, unsigned what)
 {
 	return (c->fix & what) == what && !c->v->im->frozen;
@@ -67,11 +54,12 @@ static int check_footers(struct check *c)
 	int r = 0;
 
 	if (!start) {
-		say(c, "the copy of the footer at the start is damaged");
+		td_check_say(c->ret, "the copy of the footer at the start is damaged");
 		c->ret->corruptions++;
 	}
 	if (!end) {
-		say(c, "the footer at the end is missing, or differs from the one at the start");
+		td_check_say(c->ret,
+			     "the footer at the end is missing, or differs from the one at the start");
 		c->ret->leaks++;
 	}
 	if (fixes(c, TD_FIX_LEAKS) && (start || fixes(c, TD_FIX_ALL)))
@@ -131,8 +119,8 @@ static int check_entry(struct check *c, uint32_t entry, uint32_t block)
 	c->ret->allocated++;
 	if (vhd_check_entry(c->v, entry) == 0)
 		return add_present(c, entry, block);
-	say(c, "block %u lies at 0x%llx, outside the file or over its tables", block,
-	    (unsigned long long)entry * VHD_SECTOR);
+	td_check_say(c->ret, "block %u lies at 0x%llx, outside the file or over its tables", block,
+		     (unsigned long long)entry * VHD_SECTOR);
 	if (!fixes(c, TD_FIX_ALL)) {
 		c->ret->corruptions++;
 		return 0;
@@ -263,8 +251,8 @@ static int check_overlaps(struct check *c)
 			end = place(p) + len;
 			continue;
 		}
-		say(c, "block %u at 0x%llx shares bytes with another", p->block,
-		    (unsigned long long)place(p));
+		td_check_say(c->ret, "block %u at 0x%llx shares bytes with another", p->block,
+			     (unsigned long long)place(p));
 		if (fixes(c, TD_FIX_ALL))
 			r = own_place(c, p);
 		else
@@ -377,7 +365,7 @@ static int check_leaks(struct check *c)
 
 	if (before == 0)
 		return 0;
-	say(c, "%llu blocks' space is used by none", (unsigned long long)before);
+	td_check_say(c->ret, "%llu blocks' space is used by none", (unsigned long long)before);
 	if (!fixes(c, TD_FIX_LEAKS) || c->ret->corruptions > 0) {
 		c->ret->leaks += before;
 		return 0;
@@ -460,10 +448,12 @@ static int check_batmap(struct check *c)
 	if (r < 0)
 		return r;
 	if (v->batmap_bad)
-		say(c, "the batmap is damaged; it is not used");
+		td_check_say(c->ret, "the batmap is damaged; it is not used");
 	if (lies > 0)
-		say(c, "the batmap says of %llu blocks that they are wholly written, which they are not",
-		    (unsigned long long)lies);
+		td_check_say(
+			c->ret,
+			"the batmap says of %llu blocks that they are wholly written, which they are not",
+			(unsigned long long)lies);
 	lies += v->batmap_bad;
 	if (lies > 0 && has_place && fixes(c, TD_FIX_ALL))
 		return rebuild_batmap(c, lies);

@@ -4,67 +4,26 @@
  * bytes, which are sorted at the end.  Nothing is repaired.
  */
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
+#include <blktap/check.h>
 #include <blktap/co.h>
 
 #include "vhdx-int.h"
 
-#define RUNS_MAX (4u << 20)
-
-struct run {
-	uint64_t off, len;
-};
-
 struct check {
 	struct vhdx *v;
 	struct td_check *ret;
-	struct run *runs;
-	size_t nr, room;
+	struct td_runs runs;
 	uint64_t last; /* host byte behind the last block */
 };
-
-static void say(const struct check *c, const char *fmt, ...) TD_PRINTF(2, 3);
-
-static void say(const struct check *c, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	if (!c->ret->report)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	c->ret->report(c->ret->report_arg, line);
-}
-
-static int note(struct check *c, uint64_t off, uint64_t len)
-{
-	struct run *last = c->nr > 0 ? &c->runs[c->nr - 1] : NULL, *more;
-
-	if (last && last->off + last->len == off) {
-		last->len += len;
-		return 0;
-	}
-	if (c->nr == c->room) {
-		c->room = c->room ? 2 * c->room : 256;
-		more = c->room > RUNS_MAX ? NULL : reallocarray(c->runs, c->room, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		c->runs = more;
-	}
-	c->runs[c->nr++] = (struct run){ .off = off, .len = len };
-	return 0;
-}
 
 /* ---- entries ---- */
 
 static int bad(struct check *c, const char *what, uint64_t number)
 {
 	c->ret->corruptions++;
-	say(c, "the %s %" PRIu64 " leads out of the file or over its tables, or means nothing", what, number);
+	td_check_say(c->ret, "the %s %" PRIu64 " leads out of the file or over its tables, or means nothing",
+		     what, number);
 	return 0;
 }
 
@@ -76,7 +35,7 @@ static int see_bitmap(struct check *c, uint64_t chunk, uint64_t raw)
 		return 0; /* nobody looks at it */
 	if (vhdx_bitmap_decode(raw, &off) < 0 || vhdx_check_place(c->v, off, VHDX_MIB) < 0)
 		return bad(c, "bitmap of chunk", chunk);
-	return note(c, off, VHDX_MIB);
+	return td_runs_add(&c->runs, off, VHDX_MIB);
 }
 
 static int see_block(struct check *c, uint64_t block, uint64_t raw)
@@ -93,7 +52,7 @@ static int see_block(struct check *c, uint64_t block, uint64_t raw)
 	c->ret->allocated++;
 	c->ret->fragmented += c->last && e.off != c->last;
 	c->last = e.off + len;
-	return note(c, e.off, len);
+	return td_runs_add(&c->runs, e.off, len);
 }
 
 static int see_entries(struct check *c)
@@ -119,27 +78,21 @@ static int see_entries(struct check *c)
 
 /* ---- what is named twice ---- */
 
-static int by_off(const void *a, const void *b)
-{
-	const struct run *x = a, *y = b;
-
-	return x->off < y->off ? -1 : x->off > y->off;
-}
-
 static void compare(struct check *c)
 {
 	uint64_t end = c->v->regions.bat.off + c->v->regions.bat.len;
 
 	c->ret->image_end = TD_MAX(end, c->v->regions.metadata.off + c->v->regions.metadata.len);
-	if (c->nr > 0)
-		qsort(c->runs, c->nr, sizeof(c->runs[0]), by_off);
+	td_runs_sort(&c->runs);
 	end = 0;
-	for (size_t i = 0; i < c->nr; i++) {
-		if (c->runs[i].off < end) {
+	for (size_t i = 0; i < c->runs.nr; i++) {
+		const struct td_run *run = &c->runs.at[i];
+
+		if (run->off < end) {
 			c->ret->corruptions++;
-			say(c, "more than one entry names the bytes at %#" PRIx64, c->runs[i].off);
+			td_check_say(c->ret, "more than one entry names the bytes at %#" PRIx64, run->off);
 		}
-		end = TD_MAX(end, c->runs[i].off + c->runs[i].len);
+		end = TD_MAX(end, run->off + run->len);
 	}
 	c->ret->image_end = TD_MAX(c->ret->image_end, end);
 }
@@ -154,6 +107,6 @@ int vhdx_check(struct td_image *im, unsigned fix, struct td_check *ret)
 	r = see_entries(&c);
 	if (r == 0)
 		compare(&c);
-	free(c.runs);
+	td_runs_done(&c.runs);
 	return r;
 }

@@ -10,22 +10,10 @@
  * up what the first directory has lost it takes from the second what is good there.
  */
 #include <inttypes.h>
-#include <stdio.h>
+
+#include <blktap/check.h>
 
 #include "vmdk-sparse.h"
-
-static void TD_PRINTF(2, 3) say(struct td_check *c, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	if (!c->report)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	c->report(c->report_arg, line);
-}
 
 /* ---- two tables ---- */
 
@@ -39,7 +27,8 @@ static int compare_tables(struct vmdk_sparse *s, const struct vmdk_copy *t, uint
 		r = td_image_pread(child, t->copy, buf + s->table_bytes, s->table_bytes, TD_EXACT);
 	if (r < 0 || memcmp(buf, buf + s->table_bytes, s->table_bytes) == 0)
 		return r;
-	say(ret, "%s: the second copy of the grain table at 0x%" PRIx64 " differs", s->im->path, t->table);
+	td_check_say(ret, "%s: the second copy of the grain table at 0x%" PRIx64 " differs", s->im->path,
+		     t->table);
 	if (!(fix & TD_FIX_LEAKS)) {
 		ret->leaks++;
 		return 0;
@@ -92,8 +81,10 @@ static int rescue_table(struct vmdk_sparse *s, const struct vmdk_copy *t, uint8_
 	if (r < 0 || found == 0)
 		return r;
 	r = td_image_pwrite(child, t->table, buf, s->table_bytes, 0);
-	say(ret, "%s: %" PRIu64 " entries of the grain table at 0x%" PRIx64 " are taken from its second copy",
-	    s->im->path, found, t->table);
+	td_check_say(ret,
+		     "%s: %" PRIu64 " entries of the grain table at 0x%" PRIx64
+		     " are taken from its second copy",
+		     s->im->path, found, t->table);
 	ret->corruptions_fixed += r == 0 ? found : 0;
 	return r;
 }
@@ -146,7 +137,7 @@ static int mend_directories(struct vmdk_sparse *s, unsigned fix, struct td_check
 
 	if (r != -EUCLEAN)
 		return r;
-	say(ret, "%s: %s", s->im->path, err.msg);
+	td_check_say(ret, "%s: %s", s->im->path, err.msg);
 	if (!is_sound(s, h.gd))
 		h.gd = h.flags & VMDK_REDUNDANT && is_sound(s, h.rgd) ? h.rgd : 0;
 	if (h.gd == 0 || (fix & TD_FIX_ALL) != TD_FIX_ALL) {
@@ -240,6 +231,7 @@ static void add(struct td_check *sum, const struct td_check *c)
 	sum->fragmented += c->fragmented;
 	sum->compressed += c->compressed;
 	sum->image_end += c->image_end;
+	sum->told = c->told;
 }
 
 int vmdk_check(struct td_image *im, unsigned fix, struct td_check *ret)
@@ -250,7 +242,9 @@ int vmdk_check(struct td_image *im, unsigned fix, struct td_check *ret)
 	if (v->own)
 		return vmdk_sparse_check(v->own, fix, ret);
 	for (unsigned i = 0; r == 0 && i < v->nr_files; i++) {
-		struct td_check one = { .report = ret->report, .report_arg = ret->report_arg };
+		struct td_check one = { .report = ret->report,
+					.report_arg = ret->report_arg,
+					.told = ret->told };
 
 		if (v->file[i].part->drv != &vmdk_part_driver)
 			continue;

@@ -161,6 +161,7 @@ struct td_check {
 	void (*progress)(void *arg, uint64_t done,
 			 uint64_t total); /* bytes, of now and then more; may be NULL */
 	void *report_arg;                 /* of both */
+	unsigned told;                    /* findings; td_check_say's */
 };
 
 /* What to repair: leaks alone, or all that can be.  Both want an image opened with TD_OPEN_CHECK. */

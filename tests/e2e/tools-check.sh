@@ -184,3 +184,12 @@ if p.returncode not in (1, 2, 3) or u.ru_maxrss > limit << 10 or (limit == 256 a
     sys.exit("exit %d, %.1f s, %d KiB" % (p.returncode, u.ru_utime + u.ru_stime, u.ru_maxrss))
 PY
 done
+
+# More lies than anybody reads are counted, and not listed.
+tap-img create -o block_size=4K vhd:lies.vhd 64M
+python3 -c 'f = open("lies.vhd", "r+b"); f.seek(1536); f.write(b"\x7f\xff\xff\xff" * 16384)'
+expect 2 tap-img check --output=json vhd:lies.vhd
+[ "$(grep -c 'outside the file' "$T/err")" = 2000 ] || fail "there are $(wc -l <"$T/err") lines"
+grep -q 'counted and not listed' "$T/err" || fail "$(tail -3 "$T/err")"
+python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["corruptions"] != 16384)' "$T/out" ||
+	fail "$(cat "$T/out")"

@@ -15,11 +15,11 @@
 TD_CHECK int newimage_options(const struct cli_list *list, const char *backing, const char *backing_format,
 			      struct td_opts *opts, struct td_err *ret_err);
 
-/* Is there a backing file among them? */
 /* Where the file is that this option names beside the new image, from malloc; NULL: there is none. */
 TD_CHECK int newimage_beside(const struct td_spec *spec, const struct td_opts *opts, const char *option,
 			     char **ret_path);
 
+/* Is there a backing file among them? */
 bool newimage_has_backing(const struct td_opts *opts);
 
 /* Opens the backing file, to know that it is what -F says; *ret_size: its size. */
