@@ -15,6 +15,8 @@
  *	     |<--- first grain --->|  ...  |<--- last grain --->|
  *	     | head |     guest data, any length     |   tail   |
  */
+#include <blktap/edge.h>
+
 #include "grains-int.h"
 
 struct part {
@@ -26,13 +28,6 @@ struct part {
 	struct td_iov iov;
 };
 
-/* Bytes around the guest's in its first or last grain. */
-struct edge {
-	uint64_t off, len;
-	bool zero;    /* reads as zeros: nothing to copy */
-	uint8_t *buf; /* the copy */
-};
-
 int grains_write_data(struct td_grains *g, uint64_t host_off, uint64_t off, const struct td_iov *iov)
 {
 	if (g->c.ops->write)
@@ -42,7 +37,7 @@ int grains_write_data(struct td_grains *g, uint64_t host_off, uint64_t off, cons
 
 /* ---- the grains' bytes that the guest does not write ---- */
 
-static int edge_load(struct td_grains *g, struct edge *e)
+static int edge_load(struct td_grains *g, struct td_edge *e)
 {
 	struct grains_extent old;
 	struct iovec v;
@@ -63,38 +58,15 @@ static int edge_load(struct td_grains *g, struct edge *e)
 	return grains_read_extent(g, e->off, &old, &iov);
 }
 
-static void edge_done(struct edge *e)
-{
-	if (e->buf)
-		td_buf_free(e->buf, e->len);
-}
-
-static unsigned edge_put(const struct edge *e, struct iovec *v)
-{
-	if (!e->buf)
-		return td_put_zeros(v, e->len);
-	*v = (struct iovec){ .iov_base = e->buf, .iov_len = e->len };
-	return 1;
-}
-
 /* [head | guest | tail] in one write. */
-static int write_with_edges(const struct part *p, const struct edge *head, const struct edge *tail)
+static int write_with_edges(const struct part *p, const struct td_edge *head, const struct td_edge *tail)
 {
-	unsigned guest = td_iov_count(&p->iov), n;
-	td_cleanup(free) struct iovec *v =
-		calloc(td_zero_pieces(head->len) + guest + td_zero_pieces(tail->len), sizeof(*v));
-	struct td_iov all = { .vec = v, .len = head->len + p->iov.len + tail->len };
-	int r;
+	td_cleanup(free) struct iovec *v = NULL;
+	struct td_iov all;
+	int r = td_edges_join(head, &p->iov, tail, &v, &all);
 
-	if (!v)
-		return -ENOMEM;
-	n = edge_put(head, v);
-	r = td_iov_fill(&p->iov, v + n, guest);
 	if (r < 0)
 		return r;
-	n += (unsigned)r;
-	n += edge_put(tail, v + n);
-	all.nr = n;
 	return grains_write_data(p->g, p->host_off - head->len, p->off - head->len, &all);
 }
 
@@ -102,8 +74,8 @@ static int write_around(const struct part *p)
 {
 	struct td_grains *g = p->g;
 	uint64_t end = p->off + p->iov.len;
-	struct edge head = { .off = grains_start(g, p->off) };
-	struct edge tail = { .off = end, .len = -end & (g->grain_size - 1) };
+	struct td_edge head = { .off = grains_start(g, p->off) };
+	struct td_edge tail = { .off = end, .len = -end & (g->grain_size - 1) };
 	int r;
 
 	head.len = p->off - head.off;
@@ -119,8 +91,8 @@ static int write_around(const struct part *p)
 		r = grains_write_data(g, p->host_off, p->off, &p->iov);
 	else if (r == 0)
 		r = write_with_edges(p, &head, &tail);
-	edge_done(&head);
-	edge_done(&tail);
+	td_edge_done(&head);
+	td_edge_done(&tail);
 	return r;
 }
 

@@ -16,6 +16,7 @@ drivers_libdrivers_a_SOURCES = \
 	drivers/crypt-pbkdf2.c \
 	drivers/crypt.c \
 	drivers/drivers.h \
+	drivers/edge.c \
 	drivers/fault.c \
 	drivers/filelock.c \
 	drivers/grains-check.c \

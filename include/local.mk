@@ -8,6 +8,7 @@ noinst_HEADERS = \
 	include/blktap/codec.h \
 	include/blktap/crypt.h \
 	include/blktap/ctl.h \
+	include/blktap/edge.h \
 	include/blktap/err.h \
 	include/blktap/export.h \
 	include/blktap/grains.h \

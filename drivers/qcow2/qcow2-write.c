@@ -20,6 +20,8 @@
  * predecessor holds has to be copied too, so then head and tail reach as far as there is data; the subclusters beyond
  * stay what they are, zeros or the backing image's.
  */
+#include <blktap/edge.h>
+
 #include "qcow2-int.h"
 
 enum how {
@@ -37,17 +39,10 @@ struct part {
 	struct td_iov iov;
 };
 
-/* Bytes around the guest's in its first or last cluster. */
-struct edge {
-	uint64_t guest_off, len;
-	bool zero;    /* reads as zeros: nothing to copy */
-	uint8_t *buf; /* the copy */
-};
-
 /* ---- the clusters' bytes that the guest does not write ---- */
 
 /* From *old on, which maps its beginning. */
-static int edge_read(struct qcow2 *q, const struct edge *e, struct qcow2_extent *old)
+static int edge_read(struct qcow2 *q, const struct td_edge *e, struct qcow2_extent *old)
 {
 	int r = 0;
 
@@ -56,67 +51,40 @@ static int edge_read(struct qcow2 *q, const struct edge *e, struct qcow2_extent 
 		struct td_iov iov;
 
 		if (done > 0)
-			r = qcow2_map(q, e->guest_off + done, e->len - done, old);
+			r = qcow2_map(q, e->off + done, e->len - done, old);
 		if (r < 0)
 			break;
 		iov = td_iov_buf(&v, e->buf + done, old->len);
-		r = qcow2_read_extent(q, e->guest_off + done, old, &iov);
+		r = qcow2_read_extent(q, e->off + done, old, &iov);
 	}
 	return r;
 }
 
-static int edge_load(struct qcow2 *q, struct edge *e)
+static int edge_load(struct qcow2 *q, struct td_edge *e)
 {
 	struct qcow2_extent old;
 	int r;
 
 	if (e->len == 0)
 		return 0;
-	r = qcow2_map(q, e->guest_off, e->len, &old);
+	r = qcow2_map(q, e->off, e->len, &old);
 	if (r == 0 && old.len == e->len)
-		r = qcow2_reads_zero(q, e->guest_off, &old, &e->zero);
+		r = qcow2_reads_zero(q, e->off, &old, &e->zero);
 	if (r < 0 || e->zero)
 		return r;
 	e->buf = td_buf_alloc(e->len);
 	return e->buf ? edge_read(q, e, &old) : -ENOMEM;
 }
 
-static void edge_done(struct edge *e)
-{
-	if (e->buf)
-		td_buf_free(e->buf, e->len);
-}
-
-static unsigned edge_pieces(const struct edge *e)
-{
-	return e->buf ? 1 : td_zero_pieces(e->len);
-}
-
-static unsigned edge_put(const struct edge *e, struct iovec *v)
-{
-	if (!e->buf)
-		return td_put_zeros(v, e->len);
-	*v = (struct iovec){ .iov_base = e->buf, .iov_len = e->len };
-	return 1;
-}
-
 /* [head | guest | tail] in one write. */
-static int write_with_edges(const struct part *p, const struct edge *head, const struct edge *tail)
+static int write_with_edges(const struct part *p, const struct td_edge *head, const struct td_edge *tail)
 {
-	unsigned guest = td_iov_count(&p->iov), n;
-	td_cleanup(free) struct iovec *v = calloc(edge_pieces(head) + guest + edge_pieces(tail), sizeof(*v));
-	struct td_iov all = { .vec = v, .len = head->len + p->iov.len + tail->len };
-	int r;
+	td_cleanup(free) struct iovec *v = NULL;
+	struct td_iov all;
+	int r = td_edges_join(head, &p->iov, tail, &v, &all);
 
-	if (!v)
-		return -ENOMEM;
-	n = edge_put(head, v);
-	r = td_iov_fill(&p->iov, v + n, guest);
 	if (r < 0)
 		return r;
-	n += (unsigned)r;
-	n += edge_put(tail, v + n);
-	all.nr = n;
 	return qcow2_data_write(p->q, p->guest_off - head->len, p->host_off - head->len, &all);
 }
 
@@ -168,16 +136,16 @@ static int reach(const struct part *p, uint64_t *ret_start, uint64_t *ret_end)
 static int write_around(const struct part *p, uint64_t *ret_start, uint64_t *ret_end)
 {
 	struct qcow2 *q = p->q;
-	struct edge head = { 0 }, tail = { .guest_off = p->guest_off + p->iov.len };
+	struct td_edge head = { 0 }, tail = { .off = p->guest_off + p->iov.len };
 	int r = reach(p, ret_start, ret_end);
 
 	if (r < 0)
 		return r;
-	head.guest_off = *ret_start;
+	head.off = *ret_start;
 	head.len = p->guest_off - *ret_start;
-	tail.len = *ret_end - tail.guest_off;
+	tail.len = *ret_end - tail.off;
 	if (q->g.data_file) /* it is as long as the disk */
-		tail.len = TD_MIN(tail.len, tail.guest_off < q->im->size ? q->im->size - tail.guest_off : 0);
+		tail.len = TD_MIN(tail.len, tail.off < q->im->size ? q->im->size - tail.off : 0);
 	r = edge_load(q, &head);
 	if (r == 0)
 		r = edge_load(q, &tail);
@@ -190,8 +158,8 @@ static int write_around(const struct part *p, uint64_t *ret_start, uint64_t *ret
 		r = qcow2_data_write(q, p->guest_off, p->host_off, &p->iov);
 	else if (r == 0)
 		r = write_with_edges(p, &head, &tail);
-	edge_done(&head);
-	edge_done(&tail);
+	td_edge_done(&head);
+	td_edge_done(&tail);
 	return r;
 }
 

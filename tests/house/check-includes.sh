@@ -32,7 +32,7 @@ room_of_header()
 	background | co | err | hist | iov | lock | log | loop | opts | pool) echo rt ;;
 	io) echo io ;;
 	blkif | guid | luks | qcow2 | qcow | vdi | vhd | vhdx | vmdk) echo formats ;;
-	check | codec | crypt | grains | image | keep | meta | packed | policy | spec) echo drivers ;;
+	check | codec | crypt | edge | grains | image | keep | meta | packed | policy | spec) echo drivers ;;
 	ctl | export | stats | usock | vbd) echo blktap ;;
 	ringwire) echo all ;; # numbers on a wire between two programs
 	xs) echo xen ;;
