@@ -272,14 +272,10 @@ int td_ctl_pids(pid_t **ret_pids, size_t *ret_nr, struct td_err *ret_err)
 {
 	const char *dir;
 	DIR *d;
-	int r;
+	int r = td_run_dir_open(&dir, &d, ret_err);
 
-	r = td_run_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
-	d = opendir(dir);
-	if (!d)
-		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	r = collect_pids(d, ret_pids, ret_nr);
 	closedir(d);
 	return r < 0 ? td_err_set(ret_err, r, "no memory for the list of daemons") : 0;

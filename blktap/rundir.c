@@ -77,6 +77,16 @@ int td_run_dir(const char **ret_dir, struct td_err *ret_err)
 	return 0;
 }
 
+int td_run_dir_open(const char **ret_dir, DIR **ret, struct td_err *ret_err)
+{
+	int r = td_run_dir(ret_dir, ret_err);
+
+	if (r < 0)
+		return r;
+	*ret = opendir(*ret_dir);
+	return *ret ? 0 : td_err_set(ret_err, -errno, "%s: %s", *ret_dir, strerror(errno));
+}
+
 int td_run_path(char **ret_path, struct td_err *ret_err, const char *fmt, ...)
 {
 	td_cleanup(free) char *name = NULL;

@@ -7,6 +7,7 @@
 #define BLKTAP_CTL_H
 
 #include <blktap/err.h>
+#include <dirent.h>
 #include <jansson.h>
 #include <sys/types.h>
 
@@ -15,6 +16,8 @@
  * else $XDG_RUNTIME_DIR/blktap-control.  *ret_dir is a static string.
  */
 TD_CHECK int td_run_dir(const char **ret_dir, struct td_err *ret_err);
+/* The same, opened to be read; the caller closes it. */
+TD_CHECK int td_run_dir_open(const char **ret_dir, DIR **ret, struct td_err *ret_err);
 
 /* From here on a directory of this user is as good as one of ours: he is who we are going to be. */
 void td_run_dir_of(uid_t uid);

@@ -156,14 +156,10 @@ static int lone_sockets(struct gc *gc, struct td_err *ret_err)
 	struct dirent *e;
 	const char *dir;
 	DIR *d;
-	int r;
+	int r = td_run_dir_open(&dir, &d, ret_err);
 
-	r = td_run_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
-	d = opendir(dir);
-	if (!d)
-		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	while ((e = readdir(d))) {
 		pid_t pid = pid_of_socket(e->d_name);
 		td_cleanup(free) char *path = NULL, *what = NULL;

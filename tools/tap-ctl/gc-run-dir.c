@@ -164,14 +164,10 @@ int gc_run_dir(struct gc *gc, struct td_err *ret_err)
 	struct dirent *e;
 	const char *dir;
 	DIR *d;
-	int r;
+	int r = td_run_dir_open(&dir, &d, ret_err);
 
-	r = td_run_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
-	d = opendir(dir);
-	if (!d)
-		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	while (r == 0 && (e = readdir(d)))
 		r = one_file(gc, dir, e->d_name);
 	closedir(d);

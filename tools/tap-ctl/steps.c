@@ -149,14 +149,10 @@ int step_sweep(pid_t pid, struct td_err *ret_err)
 	const char *dir;
 	struct dirent *e;
 	DIR *d;
-	int r;
+	int r = td_run_dir_open(&dir, &d, ret_err);
 
-	r = td_run_dir(&dir, ret_err);
 	if (r < 0)
 		return r;
-	d = opendir(dir);
-	if (!d)
-		return td_err_set(ret_err, -errno, "%s: %s", dir, strerror(errno));
 	while ((e = readdir(d)))
 		if (is_socket_of(e->d_name, pid) && unlinkat(dirfd(d), e->d_name, 0) < 0 && errno != ENOENT)
 			r = td_err_set(ret_err, -errno, "%s/%s: %s", dir, e->d_name, strerror(errno));
