@@ -67,10 +67,13 @@ static int allow_parent(struct td_policy *p, const char *path, struct td_err *re
 {
 	const char *slash = strrchr(path, '/');
 	td_cleanup(free) char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	td_cleanup(free) char *real = dir ? realpath(dir, NULL) : NULL;
 
 	if (!dir)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", path);
-	return td_policy_allow(p, dir, ret_err);
+	if (!real)
+		return td_err_set(ret_err, -errno, "%s: cannot look into its directory: %m", path);
+	return add_real(p, real, false, ret_err);
 }
 
 int td_policy_allow_file(struct td_policy *p, const char *path, struct td_err *ret_err)

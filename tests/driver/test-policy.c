@@ -121,6 +121,8 @@ static void a_missing_file_says_so(void **state)
 	(void)state;
 	assert_int_equal(td_policy_open(&policy, path("in/none"), O_RDONLY, &err), -ENOENT);
 	assert_non_null(strstr(err.msg, "in/none"));
+	assert_int_equal(td_policy_allow_file(&policy, path("none/a"), &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "none/a: cannot look into its directory"));
 }
 
 static void no_policy_allows_nothing_and_slash_allows_all(void **state)
