@@ -179,9 +179,11 @@ static int take_pair(const struct vmdk_line *l, struct vmdk_desc *d, struct td_e
 		d->cid_digits = l->value;
 		return to_cid(l->value, &d->cid) < 0 ? bad_line(l->all, "has no valid CID", ret_err) : 0;
 	}
-	if (vmdk_str_is(l->key, "parentCID"))
+	if (vmdk_str_is(l->key, "parentCID")) {
+		d->parent_digits = l->value;
 		return to_cid(l->value, &d->parent_cid) < 0 ? bad_line(l->all, "has no valid CID", ret_err)
 							    : 0;
+	}
 	if (vmdk_str_is(l->key, "version") && (to_number(l->value, &version) < 0 || version > 4))
 		return td_err_set(ret_err, -ENOTSUP,
 				  "descriptors of version '%.*s' are not supported (1 to 4 are)",

@@ -4,6 +4,10 @@
  * changes with the first write after each open, and is on stable storage before that write begins: whatever a power cut
  * leaves, no parent has changed under a CID that a child knows.
  *
+ * A disk into which its child is committed is an exception.  As long as that goes on the child says all that changes,
+ * and it has to open when whoever was killed runs it again; so the CID changes when all is there, before the child lets
+ * go of anything (vmdk_empty), and the child then follows.
+ *
  * It is overwritten in its place, digit for digit: nothing else of the descriptor can be lost.  One torn at the end of
  * a sector is still another CID.  Newer descriptors have a longer identity as well, which ends in the CID.
  */
@@ -68,6 +72,41 @@ int vmdk_touch(struct vmdk *v)
 {
 	if (v->cid_changed)
 		return 0;
+	if (v->im->flags & TD_OPEN_BASE) {
+		v->cid_owed = true;
+		return 0;
+	}
 	td_co_guard(&v->cid_lock);
 	return v->cid_changed ? 0 : write_cid(v);
+}
+
+int vmdk_cid_settle(struct vmdk *v)
+{
+	int r;
+
+	if (!v->cid_owed)
+		return 0;
+	td_co_guard(&v->cid_lock);
+	r = v->cid_changed ? 0 : write_cid(v);
+	v->cid_owed = r < 0;
+	return r;
+}
+
+int vmdk_follow(struct vmdk *v, uint32_t cid)
+{
+	const struct vmdk_str s = v->desc.parent_digits;
+	char digits[DIGITS + 1];
+	int r;
+
+	td_co_guard(&v->cid_lock);
+	if (cid == v->desc.parent_cid)
+		return 0;
+	if (snprintf(digits, sizeof(digits), "%0*x", (int)s.len, cid) != (int)s.len)
+		return -ENOSPC;
+	r = write_digits(v, s.at, digits, s.len);
+	if (r == 0)
+		r = td_image_flush(v->im->child);
+	if (r == 0)
+		v->desc.parent_cid = cid;
+	return r;
 }

@@ -42,6 +42,7 @@ struct vmdk {
 	unsigned nr_files;
 	struct td_mutex cid_lock;
 	bool cid_changed; /* since this open */
+	bool cid_owed;    /* it is committed into: the CID changes when all of that is there */
 };
 
 /* Why this image cannot be written. */
@@ -117,6 +118,13 @@ TD_CHECK int vmdk_check_name(const char *name, struct td_err *ret_err);
 
 /* Before anything is written: the disk is not what its children took it for any more. */
 TD_CO TD_CHECK int vmdk_touch(struct vmdk *v);
+
+/* What was committed into it is on stable storage. */
+TD_CO TD_CHECK int vmdk_cid_settle(struct vmdk *v);
+
+/* What it lies over is its parent as that is now, whose CID is this. */
+TD_CO TD_CHECK int vmdk_follow(struct vmdk *v, uint32_t cid);
+
 uint32_t vmdk_new_cid(uint32_t old, unsigned digits);
 
 /* ---- vmdk-io.c ---- */

@@ -151,7 +151,7 @@ int vmdk_flush(struct td_image *im)
 		if (v->file[i].part->frozen)
 			td_image_freeze(im);
 	}
-	return result;
+	return result == 0 ? vmdk_cid_settle(v) : result;
 }
 
 static int extent_of_share(const struct share *s, struct td_extent *ret)

@@ -92,6 +92,14 @@ static bool is_flat(const struct vmdk_piece *p)
 	return !p->at || p->at->drv != &vmdk_part_driver;
 }
 
+/* What this disk holds was committed into the parent: it has another CID now, and is the same disk below us. */
+static int follow_parent(struct vmdk *v)
+{
+	const struct vmdk *parent = v->im->backing ? v->im->backing->state : NULL;
+
+	return parent ? vmdk_follow(v, parent->desc.cid) : 0;
+}
+
 static int vmdk_empty(struct td_image *im, struct td_err *ret_err)
 {
 	struct vmdk *v = im->state;
@@ -101,6 +109,8 @@ static int vmdk_empty(struct td_image *im, struct td_err *ret_err)
 		r = is_flat(&v->piece[i]) ? -ENOTSUP : 0; /* flat bytes are there for good */
 	if (r == 0)
 		r = vmdk_touch(v);
+	if (r == 0)
+		r = follow_parent(v);
 	if (r == 0 && v->own)
 		r = vmdk_sparse_empty(v->own);
 	for (unsigned i = 0; r == 0 && i < v->nr_pieces; i++)

@@ -212,6 +212,7 @@ struct vmdk_desc {
 	struct vmdk_str text; /* to the first NUL */
 	uint32_t cid, parent_cid;
 	struct vmdk_str cid_digits;               /* in text; 1 to 8 of them */
+	struct vmdk_str parent_digits;            /* the same of the parent's; at NULL: there is no such line */
 	struct vmdk_str long_id;                  /* ddb.longContentID, which ends in the CID */
 	struct vmdk_str create_type, parent_hint; /* without quotes; at NULL: there is none */
 	struct vmdk_str encoding, adapter, hw_version, cylinders, heads, sectors;

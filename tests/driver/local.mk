@@ -164,6 +164,11 @@ tests_driver_test_vmdk_backing_SOURCES = tests/driver/test-vmdk-backing.c
 tests_driver_test_vmdk_backing_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_vmdk_backing_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-vmdk-commit
+tests_driver_test_vmdk_commit_SOURCES = tests/driver/test-vmdk-commit.c
+tests_driver_test_vmdk_commit_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vmdk_commit_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-format-faults
 tests_driver_test_format_faults_SOURCES = tests/driver/test-format-faults.c $(FORMAT_TEST_SOURCES)
 tests_driver_test_format_faults_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
