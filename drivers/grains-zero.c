@@ -37,9 +37,17 @@ static int look_below(struct td_grains *g, uint64_t off, struct grains_extent *e
 	return 0;
 }
 
+/* The file may end inside its last grain: so much of this is in it. */
+static uint64_t inside_file(const struct td_grains *g, const struct grains_extent *e)
+{
+	uint64_t size = g->im->child->size;
+
+	return e->host_off < size ? TD_MIN(e->len, size - e->host_off) : 0;
+}
+
 static int zero_data(struct td_grains *g, uint64_t off, const struct grains_extent *e, unsigned flags)
 {
-	uint64_t inside = TD_MIN(e->len, g->im->child->size - e->host_off);
+	uint64_t inside = inside_file(g, e);
 
 	if (!g->c.sealed) /* behind the end of the file are zeros */
 		return td_image_zero(g->im->child, e->host_off, inside, flags & (TD_MAY_UNMAP | TD_FAST));
@@ -151,9 +159,8 @@ int td_grains_trim(struct td_grains *g, uint64_t off, uint64_t len)
 		struct grains_extent e;
 
 		r = grains_map_far(g, off + done, len - done, &e);
-		if (r == 0 && e.kind == TD_GRAIN_DATA)
-			r = td_image_trim(g->im->child, e.host_off,
-					  TD_MIN(e.len, g->im->child->size - e.host_off));
+		if (r == 0 && e.kind == TD_GRAIN_DATA && inside_file(g, &e) > 0)
+			r = td_image_trim(g->im->child, e.host_off, inside_file(g, &e));
 		done += r == 0 ? e.len : 0;
 		if (++steps % 256 == 0)
 			td_co_pause();

@@ -97,6 +97,19 @@ static int fits(const struct td_image *im, const struct td_grains_config *c, str
 	return 0;
 }
 
+/*
+ * All from here on is free.  The file may end inside its last grain, and grains of others may begin at any sector: what
+ * is missing of that one is its own for all that.
+ */
+static uint64_t end_of_use(const struct td_grains *g)
+{
+	uint64_t size = g->im->child->size, first = grains_first(g);
+
+	if (size <= first || size % g->grain_size == 0)
+		return TD_MAX(size, first);
+	return size + g->grain_size - TD_KEEP_SECTOR;
+}
+
 static void state_init(struct td_grains *g, struct td_image *im, const struct td_grains_config *config)
 {
 	g->im = im;
@@ -117,7 +130,7 @@ static void state_init(struct td_grains *g, struct td_image *im, const struct td
 		g->table_bytes = TD_MIN(g->table_bytes, td_align_up(bytes, TD_KEEP_SECTOR));
 		g->recent[0] = (struct grains_recent){ .number = 1, .off = config->table_off };
 	}
-	g->end = TD_MAX(im->child->size, grains_first(g));
+	g->end = end_of_use(g);
 }
 
 static int open_meta(struct td_grains *g, struct td_opts *opts, struct td_err *ret_err)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * A file that was cut inside its directory of tables: what is missing of it is nowhere taken for holes, also where the
- * sector in which the directory ends is there in part.  Behind the last entry the file may end.
+ * sector in which the directory ends is there in part.  Behind the last entry the file may end, and inside the last
+ * grain.
  */
 #include "config.h"
 
@@ -95,6 +96,56 @@ static void a_cut_vmdk(void **state)
 		is_refused("vmdk", end - cut);
 }
 
+/* ---- inside the last grain ---- */
+
+#define GRAIN (64u << 10)
+
+/* The first entry of both tables: a grain that begins at a sector, as VirtualBox places them. */
+static void put_entry(const struct vmdk_header *h, uint32_t sector)
+{
+	const uint64_t directory[] = { h->gd, h->rgd };
+	const int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	for (unsigned i = 0; i < TD_NELEMS(directory); i++) {
+		uint32_t table = 0, entry = htole32(sector);
+
+		assert_int_equal(pread(fd, &table, 4, (off_t)(directory[i] * VMDK_SECTOR)), 4);
+		assert_int_equal(pwrite(fd, &entry, 4, (off_t)le32toh(table) * VMDK_SECTOR), 4);
+	}
+	assert_int_equal(close(fd), 0);
+}
+
+/* What is missing of it are zeros, which no other grain changes; and there is nothing to give back. */
+static void a_file_that_ends_in_its_last_grain(void **state)
+{
+	static uint8_t data[GRAIN], zeros[GRAIN];
+	uint8_t raw[VMDK_SECTOR];
+	struct td_image *im = NULL;
+	struct vmdk_header h;
+
+	(void)state;
+	make("vmdk", "subformat=monolithicSparse", 1u << 20);
+	head(raw, sizeof(raw));
+	assert_int_equal(vmdk_header_decode(raw, &h, NULL), 0);
+	put_entry(&h, (uint32_t)h.overhead + 1);
+	assert_int_equal(truncate(path, (off_t)(h.overhead + 3) * VMDK_SECTOR), 0);
+
+	assert_int_equal(test_open(&env, &im, 0, "vmdk:%s", path), 0);
+	assert_int_equal(test_trim(&env, im, GRAIN / 2, GRAIN / 4), 0);
+	assert_int_equal(test_trim(&env, im, 0, GRAIN), 0);
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(test_write(&env, im, GRAIN, data, GRAIN, 0), 0);
+	assert_int_equal(test_read(&env, im, 0, data, GRAIN, 0), 0);
+	assert_memory_equal(data, zeros, GRAIN);
+	memset(data, 'y', sizeof(data));
+	assert_int_equal(test_write(&env, im, 0, data, GRAIN, 0), 0);
+	assert_int_equal(test_zero(&env, im, 0, GRAIN, 0), 0);
+	assert_int_equal(test_read(&env, im, GRAIN, data, GRAIN, 0), 0);
+	for (unsigned i = 0; i < GRAIN; i++)
+		assert_int_equal(data[i], 'x');
+	assert_int_equal(test_close(&env, im), 0);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -113,6 +164,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_cut_qcow),
 		cmocka_unit_test(a_cut_vmdk),
+		cmocka_unit_test(a_file_that_ends_in_its_last_grain),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
