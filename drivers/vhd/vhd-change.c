@@ -124,17 +124,30 @@ static void set_size(struct vhd_footer *f, uint64_t size)
 		memcpy(f->creator, "win ", sizeof(f->creator));
 }
 
+/* Some files have more than their disk (of Virtual PC's the geometry is the size): it was never the guest's. */
+static int clear_slack(struct vhd *v, uint64_t size)
+{
+	uint64_t old = v->im->size, end = TD_MIN(size, v->end);
+	int r = old < end ? td_image_zero(v->child, old, end - old, 0) : 0;
+
+	return r == 0 && old < end ? vhd_barrier(v) : r;
+}
+
 static int resize_fixed(struct vhd *v, uint64_t size)
 {
 	struct vhd_footer f = v->f;
 	uint64_t old_end = v->end;
-	int r;
+	int r = clear_slack(v, size);
 
+	if (r < 0)
+		return r;
 	set_size(&f, size);
-	v->end = size;
+	v->end = TD_MAX(size,
+			old_end); /* a file does not become shorter: the footer is looked for at its end */
 	r = vhd_footer_switch(v, &f);
-	if (r == 0)
-		r = td_image_zero(v->child, old_end, VHD_FOOTER, 0);
+	if (r < 0 || v->end == old_end)
+		return r;
+	r = td_image_zero(v->child, old_end, TD_MIN(v->end - old_end, (uint64_t)VHD_FOOTER), 0);
 	return r == 0 ? vhd_barrier(v) : r;
 }
 

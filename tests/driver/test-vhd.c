@@ -42,6 +42,37 @@ static void a_larger_disk_gets_a_longer_table(void **state)
 	testenv_close(&f.t);
 }
 
+/* Of Virtual PC's own the geometry is the size, and the file has more than that. */
+static void a_fixed_disk_grows_into_what_its_file_has(void **state)
+{
+	const uint64_t old = 90ull * 4 * 17 * 512, larger[] = { old + 512, 3 * MIB, 3 * MIB + 512 };
+	struct fixture f;
+
+	(void)state;
+	start(&f);
+	for (unsigned i = 0; i < TD_NELEMS(larger); i++) {
+		make(&f, "d", 3 * MIB, "subformat=fixed");
+		open_it(&f, "d");
+		put(&f, 0, 3 * MIB, 'a');
+		close_it(&f);
+		lie(&f, "d", 3 * MIB, VHD_FOOTER, 64, 28, 0x76706320);
+		open_it(&f, "d");
+		assert_int_equal(f.im->size, old);
+		if (test_resize(&f.t, f.im, larger[i]) < 0)
+			fail_msg("%s", f.t.err.msg);
+		put(&f, larger[i] - 512, 512, 'z');
+		close_it(&f);
+		open_it(&f, "d");
+		assert_int_equal(f.im->size, larger[i]);
+		has(&f, 0, old, 'a');
+		has(&f, old, larger[i] - 512 - old, 0);
+		has(&f, larger[i] - 512, 512, 'z');
+		close_it(&f);
+		assert_int_equal(unlink(at(&f, "d")), 0);
+	}
+	testenv_close(&f.t);
+}
+
 static void blocks_of_other_sizes_work(void **state)
 {
 	static const char *const sizes[] = { "4K", "32K", "512K", "64M" };
@@ -519,6 +550,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_larger_disk_gets_a_longer_table),
+		cmocka_unit_test(a_fixed_disk_grows_into_what_its_file_has),
 		cmocka_unit_test(blocks_of_other_sizes_work),
 		cmocka_unit_test(a_damaged_footer_is_found_again),
 		cmocka_unit_test(a_footer_without_its_last_byte_is_one),
