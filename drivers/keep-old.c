@@ -326,6 +326,16 @@ bool td_keep_old_fits(const struct td_keep_unit *u, unsigned sectors, const uint
 	return true;
 }
 
+bool td_keep_old_untouched(const struct td_keep_unit *u, unsigned sectors, const uint8_t *have)
+{
+	const uint32_t *disk = u->sum + (u->state & TD_KEEP_SECOND ? sectors : 0);
+
+	for (unsigned i = 0; i < sectors; i++)
+		if (disk[i] != td_keep_sum(have + (size_t)i * TD_KEEP_SECTOR))
+			return false;
+	return true;
+}
+
 int td_keep_old_error(const struct td_keep_old *o, int r, struct td_err *ret_err)
 {
 	if (r == -ESTALE)

@@ -10,15 +10,21 @@
  * Then it is written in the order of a commit, so that a crash meanwhile is one in a commit, and a kill finds the file
  * still there.  What the other process had dropped and not given back yet leaks.
  *
+ * Refcounts say that a cluster is taken, and not by whom: another program that allocates since finds the same clusters
+ * free that the killed process had taken, and leaves the same refcounts.  So where these are not what they were, all
+ * that the image names is counted, and nothing is named that something else has.
+ *
  * A slice that no table names is left out: it was made for a table that had not got its entry when the kill came.
  */
-#include "qcow2-int.h"
+#include "qcow2-check.h"
 
 struct adopt {
 	struct qcow2 *q;
 	const struct td_keep_old *old;
 	uint8_t *want, *have;         /* a unit each */
 	struct qcow2_set blocks, l2s; /* clusters: refcount blocks, L2 tables of ours */
+	bool moved;                   /* the image's refcounts are not all what they were */
+	struct qcow2_walk walk;       /* then: what it uses */
 };
 
 typedef int unit_fn(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u);
@@ -141,6 +147,8 @@ static void adopt_done(struct adopt *a)
 		td_buf_free(a->have, QCOW2_SLICE_MAX);
 	qcow2_set_done(&a->blocks);
 	qcow2_set_done(&a->l2s);
+	if (a->moved)
+		qcow2_walk_done(&a->walk);
 }
 
 static int look(struct qcow2 *q, struct td_err *ret_err)
@@ -244,28 +252,39 @@ static int named_by(const struct qcow2 *q, unsigned kind, const uint8_t *entry, 
 	return qcow2_overlap_data_ok(q, l2e.host_off, len) ? 0 : -ESTALE;
 }
 
-static int check_area(struct qcow2 *q, const struct qcow2_area *a)
+/* One more reference to each, at least, has to be counted. */
+static int check_area(struct adopt *a, const struct qcow2_area *named)
 {
 	uint64_t count = 0;
 	int r = 0;
 
-	for (uint64_t c = a->first; r == 0 && a->first != 0 && c <= a->last; c++) {
-		r = qcow2_refs_get(q, c, &count);
-		if (r == 0 && count == 0)
+	for (uint64_t c = named->first; r == 0 && c != 0 && c <= named->last; c++) {
+		r = qcow2_refs_get(a->q, c, &count);
+		if (r == 0 && count <= (a->moved ? qcow2_uses_count(&a->walk.uses, c) : 0))
 			r = -ESTALE;
 	}
 	return r;
 }
 
+/* Both words of an extended entry, or flags alone, may change and the cluster stay. */
+static int check_entry(struct adopt *a, unsigned kind, const uint8_t *have, const uint8_t *want)
+{
+	struct qcow2_area was, named;
+	int r = named_by(a->q, kind, want, &named);
+
+	if (r < 0 || (named_by(a->q, kind, have, &was) == 0 && memcmp(&was, &named, sizeof(was)) == 0))
+		return r;
+	return check_area(a, &named);
+}
+
 /*
- * Does what is going to be named count?  Not if another program took it for a leak and gave it back.  The refcounts
- * are on the disk by now.
+ * Does what is going to be named count?  Not if another program took it for a leak and gave it back, or for its own.
+ * The refcounts are on the disk by now.
  */
 static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct td_keep_unit *u)
 {
 	struct qcow2 *q = a->q;
 	size_t len = unit_size(q, kind), size = kind == QCOW2_KEEP_L2 ? 1u << q->g.l2_entry_bits : 8;
-	struct qcow2_area named;
 	int r;
 
 	if (!has_place(a, kind, u->off))
@@ -274,21 +293,36 @@ static int check_unit(struct adopt *a, unsigned kind, uint64_t nr, const struct 
 	if (r == 0)
 		r = td_image_pread(q->child, u->off, a->have, len, 0);
 	for (size_t i = 0; r == 0 && i < len; i += size) {
-		if (memcmp(a->have + i, a->want + i, size) == 0)
-			continue;
-		r = named_by(q, kind, a->want + i, &named);
-		if (r == 0)
-			r = check_area(q, &named);
+		if (memcmp(a->have + i, a->want + i, size) != 0)
+			r = check_entry(a, kind, a->have + i, a->want + i);
 	}
 	return r;
 }
 
+static int see_moved(struct adopt *a, unsigned kind, uint64_t i, const struct td_keep_unit *u)
+{
+	int r = load_have(a, kind, u->off);
+
+	(void)i;
+	if (r == 0 && !td_keep_old_untouched(u, (unsigned)(unit_size(a->q, kind) / QCOW2_SECTOR), a->have))
+		a->moved = true;
+	return r;
+}
+
+static int count_uses(struct adopt *a)
+{
+	struct td_check res = { 0 };
+
+	return a->moved ? qcow2_walk(&a->walk, a->q, &res) : 0;
+}
+
 static int check_counts(struct adopt *a)
 {
-	int r;
+	int r = count_uses(a);
 
 	td_mutex_lock(&a->q->alloc_lock);
-	r = each_dirty(a, QCOW2_KEEP_L2, check_unit);
+	if (r == 0)
+		r = each_dirty(a, QCOW2_KEEP_L2, check_unit);
 	if (r == 0)
 		r = each_dirty(a, QCOW2_KEEP_L1, check_unit);
 	td_mutex_unlock(&a->q->alloc_lock);
@@ -303,6 +337,8 @@ static int write_all(struct adopt *a)
 					  QCOW2_KEEP_L1 };
 	int r = note_tables(a);
 
+	if (r == 0)
+		r = each_dirty(a, QCOW2_KEEP_REFS, see_moved);
 	/* The first barrier is for the data, which nobody may have flushed. */
 	for (unsigned i = 0; r == 0 && i < TD_NELEMS(order); i++) {
 		r = qcow2_barrier(a->q);

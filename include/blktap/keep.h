@@ -170,6 +170,9 @@ TD_CHECK int td_keep_old_bytes(const struct td_keep_old *o, unsigned kind, uint6
 bool td_keep_old_fits(const struct td_keep_unit *u, unsigned sectors, const uint8_t *have,
 		      const uint8_t *want);
 
+/* Is it what the other process last read or wrote there, to the byte?  Nobody has begun to write it anew then. */
+bool td_keep_old_untouched(const struct td_keep_unit *u, unsigned sectors, const uint8_t *have);
+
 /*
  * The sentence of a failure to adopt it, returned as r: -ESTALE: the image was changed since; -EUCLEAN: the file is no
  * good; -EBUSY: it holds something, and we only read.

@@ -235,6 +235,17 @@ static void after_a_failed_flush_it_is_not_adopted(void **state)
 	assert_sound(x->image);
 }
 
+/* The refcounts are written then, and not what they count. */
+static void what_was_adopted_in_part_is_adopted(void **state)
+{
+	struct fixture *x = *state;
+	struct td_image *im;
+
+	assert_int_equal(test_open(&x->t, &im, 0, "qcow2/fault(write-every=2,once=on)/aio:%s", x->image),
+			 -EIO);
+	what_was_answered_is_there(state);
+}
+
 static void killed_again_and_again(void **state)
 {
 	struct fixture *x = *state;
@@ -360,6 +371,29 @@ static void an_image_changed_since_is_refused(void **state)
 	assert_int_equal(try_open(x, 0, "adopt=off"), 0);
 	assert_block(x, x->image, 32 * BLOCK, 0x11);
 	assert_block(x, x->image, 0, 0);
+}
+
+/*
+ * The same number of clusters, which are the same ones: the refcounts are those that were to become, and no table that
+ * the killed process changed is another.
+ */
+static void clusters_that_somebody_took_are_not_shared(void **state)
+{
+	struct fixture *x = *state;
+	struct td_image *im;
+
+	assert_int_equal(write_block(&x->t, x->image, DISK / 2, old_bytes), 0); /* with its table */
+	kill_one(x, x->image, 16);
+	x->t.env.keep_dir = NULL;
+	assert_int_equal(test_open(&x->t, &im, 0, "qcow2:%s", x->image), 0);
+	for (unsigned i = 1; i <= 8; i++)
+		assert_int_equal(test_write(&x->t, im, DISK / 2 + (uint64_t)i * BLOCK, old_bytes, BLOCK, 0),
+				 0);
+	assert_int_equal(test_close(&x->t, im), 0);
+	x->t.env.keep_dir = x->t.dir;
+	assert_refused(x, -ESTALE);
+	assert_int_equal(try_open(x, 0, "adopt=off"), 0);
+	assert_block(x, x->image, DISK / 2 + 8 * BLOCK, 0x11);
 }
 
 static void an_image_made_anew_is_refused(void **state)
@@ -536,6 +570,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ADOPT_TEST(what_was_answered_is_there),
 		ADOPT_TEST(after_a_failed_flush_it_is_not_adopted),
+		ADOPT_TEST(what_was_adopted_in_part_is_adopted),
 		ADOPT_TEST(killed_again_and_again),
 		ADOPT_TEST(two_images_do_not_meet),
 		ADOPT_TEST(an_image_that_was_moved_is_the_same),
@@ -544,6 +579,7 @@ int main(void)
 		ADOPT_TEST(without_a_place_nothing_is_looked_for_and_one_is_told),
 		ADOPT_TEST(two_at_a_time_are_refused),
 		ADOPT_TEST(an_image_changed_since_is_refused),
+		ADOPT_TEST(clusters_that_somebody_took_are_not_shared),
 		ADOPT_TEST(an_image_made_anew_is_refused),
 		ADOPT_TEST(another_cluster_size_is_refused),
 		ADOPT_TEST(clusters_that_were_given_back_are_not_named),
