@@ -125,7 +125,7 @@ static struct split split_of(const struct qcow2 *q, uint64_t guest_off, uint64_t
 
 	s.start = td_align_up(guest_off, grain);
 	s.end = last == q->im->size ? td_align_up(last, q->g.cluster_size) : td_align_down(last, grain);
-	if (s.start > s.end) /* inside one of them */
+	if (s.start > TD_MIN(s.end, last)) /* inside one of them */
 		s.start = s.end = last;
 	s.tail = TD_MAX(s.tail, s.end);
 	return s;

@@ -102,6 +102,10 @@ for kind in '' ,data_file_raw=on; do
 	qemu-io -f qcow2 -c 'write -P 7 0 3M' x.qcow2 >/dev/null
 	tap-img resize -q -f qcow2 --shrink x.qcow2 1000448
 	[ "$(stat -c %s d.raw)" = 1000448 ] || fail "resize$kind: the data file has $(stat -c %s d.raw) bytes"
+	serve "qcow2:$T/x.qcow2" # zeros in the disk's last cluster, from the middle of it
+	qemu-io -f raw -c 'write -z 999936 512' -c 'write -P 7 999936 512' "$NBD" >/dev/null
+	stop_tapdisk
+	[ "$(stat -c %s d.raw)" = 1000448 ] || fail "zeros$kind: the data file has $(stat -c %s d.raw) bytes"
 	tap-img resize -q -f qcow2 x.qcow2 2M
 	[ "$(stat -c %s d.raw)" = $((2 << 20)) ] || fail "resize$kind: the data file has $(stat -c %s d.raw) bytes"
 	truncate -s 2M model.raw
