@@ -102,6 +102,7 @@ static int check_new(const struct qcow2 *q, const char *name, struct td_err *ret
 	return 0;
 }
 
+/* In memory alone; bm->at may have moved, so no pointer into it is good afterwards. */
 static int append(struct qcow2 *q, const char *name, uint8_t granularity_bits)
 {
 	struct qcow2_bitmaps *bm = q->bitmaps;
@@ -151,6 +152,7 @@ static int add(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *re
 
 /* ---- the others ---- */
 
+/* It is left out of what is stored; only when that is durable does it go from memory, too. */
 static int remove_one(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *ret_err)
 {
 	struct qcow2_bitmap *b = qcow2_bitmap_find(q, op->name);
@@ -165,6 +167,7 @@ static int remove_one(struct qcow2 *q, const struct td_bitmap_op *op, struct td_
 	return r;
 }
 
+/* New bits in place of the old ones, which come back if they cannot be stored. */
 static int clear(struct qcow2 *q, const struct td_bitmap_op *op, struct td_err *ret_err)
 {
 	struct qcow2_bits *old, *new = NULL;

@@ -7,6 +7,7 @@
  */
 #include "qcow2-int.h"
 
+/* What was asked for, and what it comes to: the header, and where everything will lie. */
 struct wish {
 	const struct td_create *c;
 	struct qcow2_header h;
@@ -182,6 +183,7 @@ static int read_options(struct wish *w, struct td_err *ret_err)
 	return r;
 }
 
+/* The same reading of the options for whoever only wants to know how large the file will be. */
 int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct qcow2_wish *ret,
 		 struct td_err *ret_err)
 {
@@ -197,6 +199,10 @@ int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct q
 
 /* ---- what is written ---- */
 
+/*
+ * Behind the header, all within the first cluster: the extensions, then the backing file's name.  Where the name lies is
+ * a field of the header, so this comes before that is encoded.
+ */
 static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {
 	size_t pos = w->h.version == 2 ? QCOW2_HEADER_V2 : w->h.header_len, len = w->g.cluster_size;
@@ -231,6 +237,7 @@ static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 	return 0;
 }
 
+/* Blocks are written whole: what a device held there before must not be a count. */
 static int write_refcounts(const struct wish *w, uint8_t *buf)
 {
 	uint64_t used = w->at.end >> w->g.cluster_bits;
@@ -265,6 +272,7 @@ static int write_reftable(const struct wish *w, uint8_t *buf)
 	return r;
 }
 
+/* The last thing written: without it nothing in the file can be found. */
 static int write_header(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {
 	int r;
@@ -370,6 +378,7 @@ int qcow2_create(const struct td_create *c, struct td_err *ret_err)
 	buf = td_buf_alloc(w.g.cluster_size);
 	if (!buf)
 		return td_err_set(ret_err, -ENOMEM, "%s: no memory", c->path);
+	/* Who fails below may say more than strerror can. */
 	if (ret_err)
 		ret_err->msg[0] = '\0';
 	r = write_image(&w, buf, ret_err);

@@ -43,6 +43,7 @@ static int by_value(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+/* Two entries for one L2 table: each of them would be changed by writes through the other. */
 int qcow2_tree_check(const struct qcow2_tree *t)
 {
 	td_cleanup(free) uint64_t *off = malloc(qcow2_tree_tables(t) * sizeof(*off) + 1);
@@ -151,6 +152,7 @@ static int walk_entries(struct qcow2_walker *w, const uint8_t *table, struct run
 	return 0;
 }
 
+/* A table in a hole of the file is counted like any other, and has no entries. */
 static int walk_table(struct qcow2_walker *w, uint64_t raw, struct run *run)
 {
 	const struct qcow2 *q = w->q;

@@ -157,6 +157,10 @@ static int open_tables(struct qcow2 *q, struct td_opts *opts, struct td_err *ret
 	return r == 0 && snapshot ? qcow2_snapshot_open(q, snapshot, ret_err) : r;
 }
 
+/*
+ * Each step needs those before it: the header, the data file that it names, the key, the tables.  What a killed process
+ * left goes into the image before anything else is written, a repair included.
+ */
 static int open_state(struct qcow2 *q, struct td_opts *opts, struct td_err *ret_err)
 {
 	int r = qcow2_bitmaps_init(q);
@@ -244,6 +248,7 @@ static void store_bitmaps(struct qcow2 *q)
 	q->im->env->notice(line);
 }
 
+/* The bitmaps after the disk: what they say has to cover all that is on it.  The dirty bit goes last of all. */
 static int close_written(struct qcow2 *q)
 {
 	int r = write_all_back(q);
