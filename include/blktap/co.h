@@ -72,6 +72,7 @@ struct td_join {
 
 typedef int td_join_fn(void *arg);
 
+/* The pieces' memory is the caller's until td_join_wait() has returned; *j may then be used again. */
 TD_CO void td_join_start(struct td_join *j, td_join_fn *fn, void *arg);
 TD_CO TD_CHECK int td_join_wait(struct td_join *j);
 

@@ -106,6 +106,7 @@ TD_CHECK int td_pbkdf2_rounds(const char *hash, size_t len, unsigned ms, uint32_
 TD_CHECK int td_af_split(const char *hash, const uint8_t *key, size_t len, unsigned stripes, uint8_t *out);
 TD_CHECK int td_af_merge(const char *hash, const uint8_t *in, size_t len, unsigned stripes, uint8_t *ret_key);
 
+/* len random bytes that are fit for keys.  -EIO: none can be had. */
 TD_CHECK int td_random(void *buf, size_t len);
 
 /* ---- crypt-luks.c: a LUKS1 header in an image ---- */

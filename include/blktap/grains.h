@@ -108,6 +108,11 @@ TD_CO TD_CHECK int td_grains_close(struct td_grains *g);
 
 /* ---- the slots of a format ---- */
 
+/*
+ * What the slot of this name in the driver table wants, in bytes of the disk: -EUCLEAN if an entry on the way makes no
+ * sense, else the child's errors.  Reading takes no lock; what an entry named when it was looked up is not handed out to
+ * anybody else meanwhile.
+ */
 TD_CO TD_CHECK int td_grains_preadv(struct td_grains *g, uint64_t off, const struct td_iov *iov);
 
 /* flags: TD_FUA. */
@@ -133,6 +138,7 @@ TD_CO TD_CHECK int td_grains_check(struct td_grains *g, unsigned fix, const stru
 /* Every entry becomes a hole; durable afterwards.  Nothing else is in flight. */
 TD_CO TD_CHECK int td_grains_empty(struct td_grains *g);
 
+/* Those of blktap/meta.h, bytes handed out, tables made, compressed clusters: for the format's counters(). */
 void td_grains_counters(const struct td_grains *g, struct td_counters *ret);
 
 /* ---- for a format that places grains itself: compressed ones ---- */

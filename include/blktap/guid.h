@@ -17,6 +17,7 @@ void td_guid_text(const uint8_t guid[TD_GUID], char ret[TD_GUID_TEXT]);
 /* The same, with or without braces around it, in any case; -EINVAL: it is none. */
 TD_CHECK int td_guid_parse(const char *text, uint8_t ret[TD_GUID]);
 
+/* Zeros often stand for "none". */
 bool td_guid_is_zero(const uint8_t guid[TD_GUID]);
 
 #endif

@@ -21,6 +21,7 @@ struct td_hist {
 	uint64_t count[TD_HIST_BUCKETS];
 };
 
+/* The bucket of a time, in nanoseconds. */
 static inline unsigned td_hist_bucket(uint64_t ns)
 {
 	unsigned top;
@@ -44,6 +45,7 @@ static inline void td_hist_add(struct td_hist *h, uint64_t ns)
 	h->count[td_hist_bucket(ns)]++;
 }
 
+/* As if all of `from` had been added to `to`. */
 void td_hist_merge(struct td_hist *to, const struct td_hist *from);
 
 /* The largest time of a bucket. */

@@ -212,6 +212,7 @@ struct td_counters {
 	} counter[TD_COUNTERS_MAX];
 };
 
+/* In a driver's counters(): add one.  What is more than TD_COUNTERS_MAX is left out. */
 static inline void td_counter(struct td_counters *c, const char *name, uint64_t value)
 {
 	if (c->nr < TD_COUNTERS_MAX) {
@@ -553,6 +554,7 @@ struct td_backing_names {
 	char *first, *found;
 };
 
+/* Once for each name, in the order of preference.  -ENOMEM only: a name that leads nowhere is no error. */
 TD_CHECK int td_backing_try(const struct td_image *im, struct td_backing_names *n, const char *name);
 
 /* im->backing_path is the one, NULL: there was none. */

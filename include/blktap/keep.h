@@ -84,6 +84,7 @@ void td_keep_area_free(struct td_keep_area *a);
 /* nr more units, all zero: number *ret and those after it.  -ENOSPC. */
 TD_CHECK int td_keep_take(struct td_keep_area *a, uint64_t nr, uint64_t *ret);
 
+/* State and sums of unit i (< nr) of the area. */
 static inline struct td_keep_unit *td_keep_unit(const struct td_keep_area *a, uint64_t i)
 {
 	return (struct td_keep_unit *)(void *)(a->states + i * a->stride);
@@ -91,6 +92,7 @@ static inline struct td_keep_unit *td_keep_unit(const struct td_keep_area *a, ui
 
 /* ---- a unit's life; NULL is fine everywhere ---- */
 
+/* One store, which the compiler moves across no other: a kill finds the state before it or after it. */
 static inline void td_keep_state(struct td_keep_unit *u, uint32_t state)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -105,6 +107,7 @@ static inline void td_keep_drop(struct td_keep_unit *u)
 		td_keep_state(u, 0);
 }
 
+/* td_keep_mark(), below, of one that is not marked yet. */
 void td_keep_mark_slow(struct td_keep_unit *u, uint64_t off, const void *bytes, unsigned sectors);
 
 /* It is going to be changed; bytes: as they are on disk, unless it is marked already. */
@@ -141,6 +144,7 @@ void td_keep_old_free(struct td_keep_old *o, bool remove);
 /* The data that it names may be lost: whoever finds it next is told that it is no good. */
 void td_keep_old_spoil(const struct td_keep_old *o);
 
+/* Of the file, for messages; as long as o. */
 const char *td_keep_old_path(const struct td_keep_old *o);
 
 /* For whoever looks at files of unknown images. */

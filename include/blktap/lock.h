@@ -18,6 +18,7 @@ struct td_waitq {
 	struct td_waiter *head, *tail;
 };
 
+/* Sleep until one of the two below wakes this coroutine.  What it waited for may be over again when it runs. */
 TD_CO void td_waitq_wait(struct td_waitq *q);
 bool td_waitq_wake_one(struct td_waitq *q); /* false: nobody waits */
 void td_waitq_wake_all(struct td_waitq *q);
@@ -28,9 +29,11 @@ struct td_mutex {
 	struct td_waitq waiters;
 };
 
+/* Yields only if somebody holds it.  td_mutex_unlock() never does. */
 TD_CO void td_mutex_lock(struct td_mutex *m);
 void td_mutex_unlock(struct td_mutex *m);
 
+/* For td_co_guard(), below. */
 static inline struct td_mutex *td_guard_lock(struct td_mutex *m)
 {
 	td_mutex_lock(m);
@@ -69,6 +72,7 @@ struct td_ranges {
 	unsigned nr_waiting;                     /* of those */
 };
 
+/* There is nothing to free: an empty set holds no memory. */
 void td_ranges_init(struct td_ranges *rs);
 
 /* *r is the caller's, on its stack usually, and stays in the list until td_range_unlock. off + len must not wrap. */
@@ -79,6 +83,7 @@ TD_CO void td_range_lock(struct td_ranges *rs, struct td_range *r, uint64_t off,
 TD_CHECK int td_range_trylock(struct td_ranges *rs, struct td_range *r, uint64_t off, uint64_t len,
 			      enum td_range_mode mode);
 
+/* Wakes who can go on now; never yields. */
 void td_range_unlock(struct td_ranges *rs, struct td_range *r);
 
 #endif

@@ -14,6 +14,7 @@ enum td_log_level { TD_LOG_ERR, TD_LOG_WARN, TD_LOG_INFO, TD_LOG_DEBUG };
 
 void td_log_level(enum td_log_level max); /* default TD_LOG_WARN */
 void td_log_syslog(const char *ident);    /* from here on to syslog; ident is kept by reference */
+/* One line, written without a newline at its end. */
 void td_log(enum td_log_level level, const char *fmt, ...) TD_PRINTF(2, 3);
 
 #define td_error(...) td_log(TD_LOG_ERR, __VA_ARGS__)

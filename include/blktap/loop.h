@@ -43,6 +43,7 @@ struct td_watch {
 	struct td_loop *loop; /* NULL while not watched */
 };
 
+/* Call w->fn whenever fd has one of these events (EPOLLIN, EPOLLOUT).  0, or -errno of epoll_ctl(2). */
 TD_CHECK int td_loop_watch(struct td_loop *loop, struct td_watch *w, int fd, uint32_t epoll_events);
 TD_CHECK int td_loop_rewatch(struct td_watch *w,
 			     uint32_t epoll_events); /* 0 events: only EPOLLHUP and EPOLLERR */
@@ -57,6 +58,7 @@ struct td_timer {
 };
 
 void td_timer_arm(struct td_loop *loop, struct td_timer *t, uint64_t after_ns); /* armed already: moved */
+/* Not armed: nothing happens. */
 void td_timer_cancel(struct td_timer *t);
 
 /* Sleep in a coroutine. */
@@ -71,6 +73,7 @@ struct td_hook {
 	TAILQ_ENTRY(td_hook) link;
 };
 
+/* Hooks are called in the order in which they were added.  A hook may be removed at any time, also from inside one. */
 void td_loop_hook(struct td_loop *loop, struct td_hook *h);
 void td_loop_unhook(struct td_loop *loop, struct td_hook *h);
 

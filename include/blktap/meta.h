@@ -99,6 +99,7 @@ void td_meta_forget(struct td_meta *m, unsigned level);
  */
 TD_CO TD_CHECK int td_meta_commit(struct td_meta *m);
 
+/* Is anything marked that no commit has taken yet? */
 bool td_meta_dirty(const struct td_meta *m);
 
 /* Hits, misses, dirty bytes, commits, "kept": for the format's counters(). */

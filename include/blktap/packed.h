@@ -44,6 +44,7 @@ TD_CO void td_packed_ahead(struct td_packed *p, const struct td_packed_at *at);
 /* Something else is going to be written there. */
 void td_packed_forget(struct td_packed *p, uint64_t off, uint64_t len);
 
+/* "inflated_hits" and the like; none before the first cluster was read.  p NULL: none. */
 void td_packed_counters(const struct td_packed *p, struct td_counters *ret);
 
 #endif

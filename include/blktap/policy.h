@@ -55,6 +55,7 @@ TD_CHECK int td_policy_open(const struct td_policy *p, const char *path, int ope
 /* Is real, a resolved path, dir or below it? */
 bool td_policy_holds(const char *dir, const char *real);
 
+/* Frees what is in *p, which allows nothing then. */
 void td_policy_done(struct td_policy *p);
 
 #endif

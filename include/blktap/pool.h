@@ -39,6 +39,7 @@ struct td_pace {
 	unsigned nr;         /* runs so far */
 };
 
+/* Yields unless the work is done at once. */
 TD_CO TD_CHECK int td_pool_run_paced(struct td_pool *pool, int (*fn)(void *arg), void *arg,
 				     struct td_pace *pace, size_t len);
 

@@ -72,6 +72,10 @@ struct qcow_l2e {
 	uint32_t packed_len; /* PACKED: bytes of the stream, less than a cluster */
 };
 
+/*
+ * L2 entries, as numbers.  -EUCLEAN: it is not on a sector, or names what no file of the format can have; whether it lies
+ * in this file is not known here.
+ */
 TD_CHECK int qcow_l2e_decode(const struct qcow_header *h, uint64_t raw, struct qcow_l2e *ret);
 uint64_t qcow_l2e_encode(const struct qcow_header *h, const struct qcow_l2e *e);
 

@@ -216,6 +216,7 @@ TD_CHECK int qcow2_l2e_decode_extended(const struct qcow2_geom *g, uint64_t raw,
 uint64_t qcow2_l2e_encode(const struct qcow2_geom *g, const struct qcow2_l2e *e);
 uint64_t qcow2_l2e_bitmap(const struct qcow2_l2e *e); /* extended: what goes behind that */
 
+/* Does an entry of an L2 table have two words, the second of which tells of subclusters? */
 static inline bool qcow2_is_extended(const struct qcow2_geom *g)
 {
 	return g->sub_bits != g->cluster_bits;
@@ -237,6 +238,7 @@ struct qcow2_reftable_entry {
 	uint64_t host_off; /* of the refcount block */
 };
 
+/* -EUCLEAN: it is not on a cluster, or behind anything that a file of this geometry can have. */
 TD_CHECK int qcow2_reftable_decode(const struct qcow2_geom *g, uint64_t raw,
 				   struct qcow2_reftable_entry *ret);
 
@@ -332,6 +334,7 @@ struct qcow2_bitmap_part {
 	bool ones;         /* nowhere, and all bits are set */
 };
 
+/* -EUCLEAN: reserved bits, not on a cluster, or both a place and "all ones". */
 TD_CHECK int qcow2_bitmap_part_decode(const struct qcow2_geom *g, uint64_t raw,
 				      struct qcow2_bitmap_part *ret);
 uint64_t qcow2_bitmap_part_encode(const struct qcow2_bitmap_part *p);
@@ -354,6 +357,7 @@ struct qcow2_codec {
 
 void qcow2_codec_done(struct qcow2_codec *k); /* all-zero again */
 
+/* qcow2_inflate() and qcow2_deflate(), below, with memory that is kept. */
 TD_CHECK int qcow2_inflate_with(struct qcow2_codec *k, enum qcow2_compression c, const void *in,
 				size_t in_len, void *out, size_t out_len);
 

@@ -125,6 +125,7 @@ struct td_vbd_watch {
 	TAILQ_ENTRY(td_vbd_watch) link;
 };
 
+/* Neither yields.  Unwatched, fn is not called any more, also if a change was on its way. */
 void td_vbd_watch(struct td_vbd *vbd, struct td_vbd_watch *w);
 void td_vbd_unwatch(struct td_vbd *vbd, struct td_vbd_watch *w);
 
@@ -143,6 +144,7 @@ void td_vbd_cancel_all(struct td_vbd *vbd, const void *owner);
 /* Has everything submitted been answered? */
 bool td_vbd_idle(const struct td_vbd *vbd);
 
+/* Facts, as of now.  They may change when the caller yields or returns to the loop, and so may what pointers lead to. */
 enum td_vbd_state td_vbd_state(const struct td_vbd *vbd);
 /* "read", "write" ... for messages. */
 const char *td_req_op_name(enum td_req_op op);

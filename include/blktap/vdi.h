@@ -36,6 +36,7 @@ struct vdi_header {
 	uint8_t uuid[TD_GUID];
 };
 
+/* With a sentence -EUCLEAN: damaged; -ENOTSUP: valid, and a version or a kind that is not ours. */
 TD_CHECK int vdi_header_decode(const uint8_t raw[VDI_HEADER], struct vdi_header *ret, struct td_err *ret_err);
 
 enum vdi_kind {

@@ -80,6 +80,7 @@ void vhd_geometry(uint64_t size, struct vhd_footer *ret);
 /* Bytes that this geometry says. */
 uint64_t vhd_geometry_size(const struct vhd_footer *f);
 
+/* Was it made by a tapdisk, XenServer's or this one? */
 bool vhd_is_tapdisk(const struct vhd_footer *f);
 
 /* ---- the header of a dynamic or differencing disk ---- */
@@ -113,6 +114,7 @@ struct vhd_header {
 	struct vhd_locator locator[VHD_LOCATORS];
 };
 
+/* -EUCLEAN: no header, a wrong checksum, or fields that make no sense.  Encoding makes the checksum. */
 TD_CHECK int vhd_header_decode(const uint8_t raw[VHD_HEADER], struct vhd_header *ret, struct td_err *ret_err);
 void vhd_header_encode(const struct vhd_header *h, uint8_t raw[VHD_HEADER]);
 
@@ -131,6 +133,7 @@ struct vhd_geom {
 TD_CHECK int vhd_geom_of(const struct vhd_footer *f, const struct vhd_header *h, struct vhd_geom *ret,
 			 struct td_err *ret_err);
 
+/* Bytes that a block takes in the file: its bitmap, then its sectors. */
 static inline uint64_t vhd_block_len(const struct vhd_geom *g)
 {
 	return (uint64_t)g->bitmap_len + g->block_size;
@@ -138,6 +141,7 @@ static inline uint64_t vhd_block_len(const struct vhd_geom *g)
 
 /* ---- a block's bitmap: the first sector is the highest bit of the first byte ---- */
 
+/* Of a block's bitmap or the batmap, which counts in the same way. */
 static inline bool vhd_bit(const uint8_t *bits, uint32_t i)
 {
 	return bits[i / 8] & (0x80u >> i % 8);
@@ -146,6 +150,7 @@ static inline bool vhd_bit(const uint8_t *bits, uint32_t i)
 /* How many bits from first on, at most max, are as the first is?  max >= 1. */
 uint32_t vhd_bits_run(const uint8_t *bits, uint32_t first, uint32_t max);
 
+/* nr bits from first on.  The caller has seen to it that they are there. */
 void vhd_bits_set(uint8_t *bits, uint32_t first, uint32_t nr);
 bool vhd_bits_full(const uint8_t *bits, size_t len); /* len: a multiple of 8 */
 
@@ -188,6 +193,7 @@ TD_CHECK int vhd_name_to_locator(uint32_t platform, const char *path, uint8_t re
 				 size_t *ret_len);
 TD_CHECK int vhd_name_to_header(const char *path, uint8_t ret[VHD_PARENT_NAME]);
 
+/* As it stands in the file, in the order of its bytes. */
 void vhd_uuid_text(const uint8_t uuid[VHD_UUID], char ret[VHD_UUID_TEXT]);
 bool vhd_uuid_is_zero(const uint8_t uuid[VHD_UUID]);
 

@@ -82,6 +82,10 @@ struct vhdx_item_at {
 	uint32_t off, len; /* in the region; 0, 0: there is none */
 };
 
+/*
+ * Where each item is, inside the region.  -EUCLEAN: damaged, or one that has to be there is not; -ENOTSUP: one that a
+ * reader has to know, and we do not.
+ */
 TD_CHECK int vhdx_items_decode(const uint8_t raw[VHDX_TABLE], uint32_t region_len,
 			       struct vhdx_item_at ret[VHDX_ITEMS], struct td_err *ret_err);
 
@@ -113,6 +117,7 @@ struct vhdx_locator {
 	struct vhdx_value relative, absolute;
 };
 
+/* -EUCLEAN: damaged, or it names no parent; -ENOTSUP: of another kind. */
 TD_CHECK int vhdx_locator_decode(const uint8_t *raw, uint32_t len, struct vhdx_locator *ret,
 				 struct td_err *ret_err);
 
@@ -125,6 +130,7 @@ struct vhdx_geom {
 	uint64_t nr_blocks, nr_entries;
 };
 
+/* bat_len: bytes of the BAT's region; -EUCLEAN if it is too short for the disk. */
 TD_CHECK int vhdx_geom_of(const struct vhdx_disk *disk, uint32_t bat_len, struct vhdx_geom *ret,
 			  struct td_err *ret_err);
 
@@ -160,6 +166,7 @@ TD_CHECK int vhdx_bitmap_decode(uint64_t raw, uint64_t *ret_off);
 /* How many bits from first on, at most max, are as the first is?  The first is the lowest bit of the first byte. */
 uint32_t vhdx_bits_run(const uint8_t *bits, uint32_t first, uint32_t max);
 
+/* Of a chunk's bitmap: is this sector here, not the parent's? */
 static inline bool vhdx_bit(const uint8_t *bits, uint32_t i)
 {
 	return bits[i / 8] >> i % 8 & 1;

@@ -14,6 +14,7 @@
 
 struct td_xs;
 
+/* *ret_xs is the caller's to close; closing drops watches and an open transaction.  NULL is fine there. */
 TD_CHECK int td_xs_connect(struct td_xs **ret_xs, struct td_err *ret_err);
 void td_xs_close(struct td_xs *xs);
 
