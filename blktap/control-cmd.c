@@ -35,6 +35,7 @@ static bool get_bool(const json_t *request, const char *name, bool otherwise)
 	return v ? json_is_true(v) : otherwise;
 }
 
+/* The words as they were given, unless an option is added: that is what info shows, and what an unpause opens. */
 static int spec_text(const json_t *request, char **ret_text, struct td_err *ret_err)
 {
 	bool direct = get_bool(request, "direct", true);
@@ -155,6 +156,7 @@ static int cmd_open(struct daemon *d, const json_t *request, json_t *reply, stru
 	return r < 0 ? r : daemon_open(d, spec, flags, &policy, q, nr, ret_err);
 }
 
+/* A disk that is closed has the daemon's defaults when it is opened: there is nothing to change. */
 static int cmd_policy(struct daemon *d, const json_t *request, json_t *reply, struct td_err *ret_err)
 {
 	struct td_vbd_policy policy = *td_vbd_policy(d->vbd);

@@ -199,6 +199,7 @@ static int check_name(const char *name, struct td_err *err)
 	return 0;
 }
 
+/* Options without a letter.  What they name is looked up later, in the child. */
 static int parse_long(int c, struct options *o, struct td_err *err)
 {
 	struct daemon_options *d = &o->daemon;

@@ -8,6 +8,7 @@
 
 /* ---- answering ---- */
 
+/* All that a client in its handshake can make us hold is this buffer. */
 static uint8_t *text_room(struct nbd_conn *c, size_t len)
 {
 	uint8_t *p = c->text + c->text_len;
@@ -82,6 +83,7 @@ static uint16_t transmission_flags(const struct nbd_conn *c)
 	return flags | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
 }
 
+/* The protocol wants a power of two.  Smaller requests are served as well, only slower. */
 static uint32_t preferred_block(const struct nbd_conn *c)
 {
 	uint32_t size = td_vbd_limits(disk(c))->block_size;
@@ -89,6 +91,7 @@ static uint32_t preferred_block(const struct nbd_conn *c)
 	return td_is_pow2(size) ? TD_MIN(TD_MAX(size, 4096u), 1u << 20) : 4096;
 }
 
+/* In time: the timer that would have dropped the client ends. */
 static void begin_transmission(struct nbd_conn *c)
 {
 	c->phase = NBD_TRANSMIT;
@@ -162,7 +165,7 @@ static void info_block_size(struct nbd_conn *c, uint32_t option)
 	if (!p)
 		return;
 	td_put_be16(p, NBD_INFO_BLOCK_SIZE);
-	td_put_be32(p + 2, 1);
+	td_put_be32(p + 2, 1); /* the smallest: requests are rounded to what the image takes below */
 	td_put_be32(p + 6, preferred_block(c));
 	td_put_be32(p + 10, NBD_MAX_PAYLOAD);
 }
@@ -185,6 +188,7 @@ static void opt_info(struct nbd_conn *c, uint32_t option, const uint8_t *data, s
 	if (q.want_block_size)
 		info_block_size(c, option);
 	reply_ack(c, option);
+	/* The phase is another one if a reply found no room and the client was dropped. */
 	if (option == NBD_OPT_GO && c->phase == NBD_OPTIONS)
 		begin_transmission(c);
 }
@@ -327,6 +331,7 @@ bool nbd_step_hello(struct nbd_conn *c)
 		return false;
 	flags = td_get_be32(c->in + c->in_start);
 	c->in_start += NBD_CLIENT_FLAGS_SIZE;
+	/* The protocol has no answer to a flag that is not known but to hang up. */
 	if (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) {
 		nbd_conn_drop(c);
 		return false;
@@ -348,6 +353,7 @@ bool nbd_step_option(struct nbd_conn *c)
 		nbd_conn_drop(c);
 		return false;
 	}
+	/* Whole options only: the longest one that is let through fits into the buffer. */
 	if (have - NBD_OPTION_SIZE < len)
 		return false;
 	c->nr_options++;

@@ -32,6 +32,7 @@ static void stall_check(struct td_timer *t)
 	td_timer_arm(s->loop, &s->stall_timer, NS_PER_S);
 }
 
+/* The one place where a client's connection is freed: nothing is under way for it, and the turn holds no pointer to it. */
 static void bury(struct nbd_conn *c)
 {
 	struct nbd_server *s = c->server;
@@ -58,6 +59,7 @@ static void update_watch(struct nbd_conn *c)
 		nbd_conn_drop(c);
 }
 
+/* Sent before and after: what goes out makes room for the next requests, whose refusals go out in the same turn. */
 static unsigned conn_turn(struct nbd_conn *c)
 {
 	unsigned nr = 0;
@@ -190,6 +192,7 @@ static void accept_event(struct td_watch *w, uint32_t events)
 
 /* ---- the export ---- */
 
+/* After nbd_stopped(), or of an export that never started: no request is in the disk any more. */
 static void nbd_free(struct td_export *e)
 {
 	struct nbd_server *s = td_container_of(e, struct nbd_server, e);

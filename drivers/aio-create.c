@@ -3,6 +3,9 @@
  * Making files for the leaf driver, and judging whether a block device may be overwritten.
  *
  * Create options: preallocation=off|falloc|full.
+ *
+ * On disk when this returns: the file with its whole length, and its name.  A format writes into it only then, so a
+ * power cut leaves no file, an empty one or one of zeros, or what the format's own order promises.
  */
 #include "aio.h"
 
@@ -17,6 +20,7 @@
 #define PIECE     (4u << 20) /* of zeros, written at a time */
 #define FRESH_LEN (1u << 20) /* zeros at the start of a block device that may be used without force */
 
+/* What a worker thread does: fsync and the reads of a device would stop the loop. */
 struct create_work {
 	int fd;
 	int (*fn)(struct create_work *w);
@@ -137,6 +141,7 @@ static int preallocate(const struct td_create *c, int fd, uint64_t size, struct 
 static int create_file(const struct td_create *c, struct create_work *w, const struct stat *st,
 		       struct td_err *ret_err)
 {
+	/* A size that nothing can have is refused by ftruncate; here it must only not wrap. */
 	uint64_t size = td_align_up(TD_MIN(c->size, TD_IMAGE_MAX - AIO_SECTOR), AIO_SECTOR);
 	int r = 0;
 
@@ -187,6 +192,7 @@ int aio_create(const struct td_create *c, struct td_err *ret_err)
 	w.fd = open(c->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (w.fd < 0 && errno == EEXIST) {
 		made = false;
+		/* What is there may be a FIFO or a terminal: neither may hold us up. */
 		w.fd = open(c->path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	}
 	if (w.fd < 0)

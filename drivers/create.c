@@ -14,10 +14,10 @@
 struct creating {
 	struct td_place at;
 	struct td_spec *spec;
-	const struct td_driver *drv[TD_SPEC_NODES + 1];
+	const struct td_driver *drv[TD_SPEC_NODES + 1]; /* the top first, the leaf last */
 	unsigned nr;
 	uint64_t size;
-	struct td_opts *opts;
+	struct td_opts *opts; /* create's own; what nobody used in the end is an error */
 	const struct td_progress *progress;
 	bool force;
 	struct td_made made; /* beside the file itself */
@@ -80,6 +80,7 @@ static int create_all(struct creating *c, struct td_err *ret_err)
 			r = create_format(c, i, ret_err);
 	if (r < 0)
 		return r;
+	/* Only now: an option may be the leaf's or any format's. */
 	unused = td_opts_unused(c->opts);
 	if (unused)
 		return td_err_set(ret_err, -EINVAL, "%s: there is no create option '%s'", c->spec->text,
@@ -112,6 +113,7 @@ static int create_run(struct creating *c, struct td_err *ret_err)
 	if (r != 0)
 		return r;
 	assert(c->nr > 0); /* the leaf */
+	/* Of the name itself: what a symbolic link leads to was not made here, and is never removed. */
 	existed = lstat(c->spec->path, &st) == 0;
 	r = create_leaf(c, ret_err); /* if it fails it has removed what it made */
 	if (r < 0)
@@ -181,6 +183,7 @@ int td_measure_data(struct td_image *source, uint64_t cluster, uint64_t *ret)
 		end = off + e.len;
 		if (e.kind != TD_EXTENT_DATA)
 			continue;
+		/* A cluster that is begun is counted whole, and what else lies in it is not looked at again. */
 		end = td_align_up(end, cluster);
 		sum += end - td_align_down(off, cluster);
 	}

@@ -5,6 +5,7 @@
  */
 #include "grains-int.h"
 
+/* One of several runs that are read at the same time. */
 struct part {
 	struct td_grains *g;
 	uint64_t off;
@@ -35,6 +36,7 @@ static int read_data(struct td_grains *g, uint64_t host_off, uint64_t off, const
 	return td_image_preadv(g->im->child, host_off, iov, 0);
 }
 
+/* A stream that does not say where it ends is inflated as far as this read needs it. */
 static int read_packed(struct td_grains *g, uint64_t off, const struct grains_extent *e,
 		       const struct td_iov *iov)
 {
@@ -86,6 +88,7 @@ int grains_reads_zero(struct td_grains *g, uint64_t off, const struct grains_ext
 		*ret = true;
 		return 0;
 	}
+	/* All of it, or the answer is no: a wrong yes would drop what is below. */
 	len = TD_MIN(e->len, g->im->size - off);
 	r = td_chain_extent(g->im, off, len, &below);
 	if (r == 0)

@@ -10,6 +10,7 @@
 
 typedef int data_fn(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
 
+/* Requests that are inside the driver, whoever sent them. */
 static void image_enter(struct td_image *im)
 {
 	im->in_flight++;
@@ -248,6 +249,7 @@ static int check_change(const struct td_image *im, const char *what, struct td_e
 	return 0;
 }
 
+/* A driver changes its own size; here is only what holds for all of them. */
 int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct td_err *ret_err)
 {
 	int r;
@@ -270,6 +272,10 @@ int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct t
 	return 0;
 }
 
+/*
+ * A check looks at the format, so filters above it are passed by.  It is allowed of a frozen image: that is when it is
+ * asked for.
+ */
 int td_image_check(struct td_image *im, unsigned fix, struct td_check *ret)
 {
 	im = td_image_layer(im);
@@ -358,6 +364,7 @@ int td_image_set_backing(struct td_image *im, const char *path, const char *form
 	if (!im->drv->set_backing)
 		return td_err_set(ret_err, -ENOTSUP, "%s: images of the format %s have no backing file",
 				  im->name, im->drv->name);
+	/* No path takes the backing file away; a format without one means nothing. */
 	if (path ? !*path : !!format)
 		return td_err_set(ret_err, -EINVAL, "%s: the name of its backing file would be empty",
 				  im->name);
@@ -428,6 +435,7 @@ void td_bitmap_list_done(struct td_bitmap_list *l)
 	*l = (struct td_bitmap_list){ 0 };
 }
 
+/* Counted as inside, but an unknown name is no error of the storage. */
 int td_image_bitmap_extent(struct td_image *im, const char *name, uint64_t off, uint64_t len, bool *ret_dirty,
 			   uint64_t *ret_len)
 {

@@ -46,6 +46,7 @@ static int read_at(const struct td_keep_old *o, uint64_t at, void *buf, size_t l
 
 enum verdict { MINE, USELESS, FOREIGN };
 
+/* Foreign is refused, useless is dropped: after a start of the machine only what was flushed was ever promised. */
 static enum verdict judge(const struct keep_head *h, const struct keep_id *id, const struct td_keep_tag *tag)
 {
 	char boot[40];
@@ -66,6 +67,7 @@ static enum verdict judge(const struct keep_head *h, const struct keep_id *id, c
 
 /* ---- areas ---- */
 
+/* Within the file, and not of holes: memory is taken for bytes that somebody wrote, not for a length that somebody claims. */
 static bool area_ok(const struct td_keep_old *o, const struct keep_area *a)
 {
 	uint64_t states, bytes;
@@ -183,6 +185,7 @@ int td_keep_find(struct td_image *im, const struct td_keep_tag *tag, struct td_k
 	return r;
 }
 
+/* The head's sum becomes a wrong one: whoever comes next is told that the file is damaged, and adopts nothing. */
 void td_keep_old_spoil(const struct td_keep_old *o)
 {
 	const uint64_t none = 0;
@@ -301,6 +304,10 @@ int td_keep_old_bytes(const struct td_keep_old *o, unsigned kind, uint64_t i, vo
 
 /* ---- is the image as it was left? ---- */
 
+/*
+ * A sector is as it was when it was last seen on the disk, as it was going to be, or, while a write was under way, as
+ * that write would have made it.
+ */
 static bool sector_fits(const struct td_keep_unit *u, unsigned i, unsigned sectors, const uint8_t *have,
 			const uint8_t *want)
 {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Disk specifications: text to nodes and a path.  Names are not looked up here, and no file is touched.
+ * Disk specifications: text to nodes and a path, and back.  Names are not looked up here, and no file is touched.
+ *
+ * The first ':' outside parentheses ends the drivers.  All behind it is the path, as it is: whoever has a file whose name
+ * holds ':' or ',' can name it.
  */
 #include <blktap/spec.h>
 
@@ -128,6 +131,7 @@ fail:
 	return r;
 }
 
+/* Of parts that are not parsed: the path of a backing file, as an image has it, may begin like a driver. */
 int td_spec_make(const char *driver, const char *path, struct td_spec **ret_spec, struct td_err *ret_err)
 {
 	struct td_spec *spec = calloc(1, sizeof(*spec));
@@ -158,6 +162,7 @@ void td_spec_free(struct td_spec *spec)
 
 /* ---- and back to text ---- */
 
+/* So that td_opts_parse() reads the same value again. */
 static void put_option(FILE *f, const struct td_opt *opt, bool first)
 {
 	fprintf(f, "%s%s=", first ? "(" : ",", opt->name);
@@ -187,6 +192,7 @@ char *td_spec_format(const struct td_spec *spec)
 			(void)fputc(')', f);
 	}
 	fprintf(f, ":%s", spec->path);
+	/* A text that was cut off by a lack of memory would name another disk. */
 	failed = ferror(f) != 0;
 	if (fclose(f) != 0 || failed) {
 		free(text);
@@ -203,6 +209,7 @@ static struct td_spec_node *find_node(struct td_spec *spec, const char *driver)
 	return NULL;
 }
 
+/* Options that were changed while the disk ran become part of its text: that is what it is opened by after a pause. */
 int td_spec_change(const char *text, const char *driver, const struct td_opts *opts, char **ret_text,
 		   struct td_err *ret_err)
 {

@@ -33,6 +33,10 @@ static struct td_image *image_new(const struct td_driver *drv, const char *path)
 	return im;
 }
 
+/*
+ * A driver finds its child open and owns it only when its open succeeds.  policy and leaf_opts are the caller's and are
+ * here for the time of the open; a filter has the size of its child unless it says otherwise.
+ */
 int td_node_open(const struct td_place *at, const struct td_driver *drv, const char *path,
 		 struct td_opts *opts, unsigned flags, struct td_image *child, struct td_image **ret_im,
 		 struct td_err *ret_err)
@@ -69,6 +73,7 @@ int td_node_open(const struct td_place *at, const struct td_driver *drv, const c
 
 /* ---- one stack ---- */
 
+/* From the top down: who closes may still write to what is below.  All are closed, whatever fails; the first error counts. */
 int td_stack_close(struct td_image *im)
 {
 	int result = 0;
@@ -190,6 +195,7 @@ int td_stack_open(const struct td_place *at, struct td_spec *spec, unsigned flag
 	return td_stack_open_from(at, spec, drv, nr, 0, flags, ret_im, ret_err);
 }
 
+/* After all drivers have read what they know. */
 int td_spec_unused(const struct td_spec *spec, struct td_err *ret_err)
 {
 	for (unsigned i = 0; i < spec->nr; i++) {

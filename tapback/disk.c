@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NOTED_MAX 16384
+#define NOTED_MAX 16384 /* bytes of a specification that a tapdisk noted */
 
 #define TERMINATE_MS 60000u /* its last flush may take long; it is not hurried by a kill */
 
@@ -38,6 +38,7 @@ static void stop_listening(struct disk *d)
 	d->line = NULL;
 }
 
+/* Only noted here, in the loop: the device's next pass asks what it has to know. */
 static void take_event(struct disk *d, json_t *event)
 {
 	const char *name = json_string_value(json_object_get(event, "event"));
@@ -72,6 +73,7 @@ static void take_lines(struct disk *d)
 		d->have = 0; /* nothing that ours writes */
 }
 
+/* The end of the connection is the end of the process, seen without waiting for a signal: it is no child of ours. */
 static void on_event(struct td_watch *w, uint32_t epoll_events)
 {
 	struct disk *d = td_container_of(w, struct disk, watch);
@@ -145,6 +147,7 @@ static int parse_exports(json_t *list, struct disk_info *info)
 	return 0;
 }
 
+/* Another program may stand behind the socket: all is checked before anything is believed. */
 static int parse_info(json_t *reply, struct disk_info *ret)
 {
 	struct disk_info info = { .pid = ret->pid, .minor = -1 };
@@ -186,6 +189,7 @@ int disk_info(struct disk_env *env, pid_t pid, struct disk_info *ret, struct td_
 	return 0;
 }
 
+/* One that does not answer is left out: nothing could be asked of it. */
 int disk_info_all(struct disk_env *env, struct disk_info **ret, size_t *ret_nr, struct td_err *ret_err)
 {
 	td_cleanup(free) pid_t *pids = NULL;
@@ -372,6 +376,7 @@ int disk_connect(struct disk *d, const struct frontend *f, bool persistent, uint
 	return r;
 }
 
+/* -ENOENT: the tapdisk has let the ring go by itself. */
 int disk_disconnect(struct disk *d, struct td_err *ret_err)
 {
 	json_t *request = json_pack("{s:s,s:I,s:I}", "cmd", "ring-disconnect", "domid", (json_int_t)d->domid,
@@ -388,6 +393,7 @@ int disk_disconnect(struct disk *d, struct td_err *ret_err)
 	return 0;
 }
 
+/* A note that fills the buffer was cut off, and is none. */
 char *disk_noted_spec(const struct disk *d)
 {
 	td_cleanup(free) char *path = NULL;

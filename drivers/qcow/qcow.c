@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define KEEP_TAG 0x716377u
+#define KEEP_TAG 0x716377u /* "qcw": with the geometry, whose tables a killed process left */
 
 static int qcow_probe(const void *head, size_t len)
 {
@@ -48,6 +48,7 @@ static uint64_t encode(const struct td_image *im, const struct td_grain *g)
 	return qcow_l2e_encode(header_of(im), &e);
 }
 
+/* Both ways: it is the bytes that may be swapped (an image of the old Xen), and to swap twice is to do nothing. */
 static uint64_t l1_entry(const struct td_image *im, uint64_t raw)
 {
 	return qcow_l1e(header_of(im), raw);
@@ -62,6 +63,7 @@ static const struct td_grains_ops grains_ops = {
 	.enough = qcow_unpack_enough,
 };
 
+/* Of encrypted images: data pass the cipher, so the map may not read or write a grain by itself. */
 static const struct td_grains_ops sealed_ops = {
 	.decode = decode,
 	.encode = encode,

@@ -58,6 +58,7 @@ static int open_meta(struct vhd *v, struct td_opts *opts, struct td_err *ret_err
 	return td_meta_open(v->im, &c, opts, &v->meta, ret_err);
 }
 
+/* A fixed disk is its file; the others have blocks, and what no block holds is zeros (or the parent's) for nothing. */
 static void set_limits(struct vhd *v)
 {
 	struct td_image *im = v->im;
@@ -114,6 +115,7 @@ static int vhd_open(struct td_image *im, struct td_opts *opts, struct td_err *re
 	return td_err_prefix(ret_err, r, "%s", im->name);
 }
 
+/* The batmap last: it says of blocks that they are full, which has to be on the disk by then. */
 static int vhd_close(struct td_image *im)
 {
 	struct vhd *v = im->state;

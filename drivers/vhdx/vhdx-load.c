@@ -15,6 +15,7 @@ static int read_start(struct vhdx *v, uint64_t host_off, void *buf, size_t len, 
 	return r < 0 ? td_err_set(ret_err, r, "its headers cannot be read: %s", strerror(-r)) : 0;
 }
 
+/* Two headers, of which the one with the higher sequence number and a right checksum is in force. */
 static int load_header(struct vhdx *v, uint8_t *buf, struct td_err *ret_err)
 {
 	int r = read_start(v, 0, buf, VHDX_HEADER, ret_err);
@@ -28,6 +29,10 @@ static int load_header(struct vhdx *v, uint8_t *buf, struct td_err *ret_err)
 	return r == 0 ? vhdx_header_decode(buf, buf + VHDX_HEADER, &v->h, ret_err) : r;
 }
 
+/*
+ * -EINVAL is a copy that is damaged: the other one is asked.  A sound table that we do not take is refused at once, for
+ * the second says the same.
+ */
 static int load_regions(struct vhdx *v, uint8_t *buf, struct td_err *ret_err)
 {
 	int r = read_start(v, VHDX_REGIONS_1, buf, VHDX_TABLE, ret_err);
@@ -42,6 +47,7 @@ static int load_regions(struct vhdx *v, uint8_t *buf, struct td_err *ret_err)
 	return r == -EINVAL ? -EUCLEAN : r;
 }
 
+/* Against the length that the file has with its log replayed.  A log over what it changes would rewrite itself. */
 static int check_places(const struct vhdx *v, struct td_err *ret_err)
 {
 	const struct vhdx_region *const at[] = { &v->regions.bat, &v->regions.metadata };
@@ -98,6 +104,7 @@ static int load_items(struct vhdx *v, const struct vhdx_item_at *at, struct td_e
 	return r == 0 && v->disk.parent ? load_locator(v, &at[VHDX_ITEM_LOCATOR], ret_err) : r;
 }
 
+/* The log comes before everything that it may have changed; the first MiB it may not. */
 static int load_all(struct vhdx *v, uint8_t *buf, struct td_err *ret_err)
 {
 	struct vhdx_item_at at[VHDX_ITEMS];

@@ -12,6 +12,7 @@ static const uint8_t zero_unit[VHDX_UNIT];
 
 /* ---- opening it ---- */
 
+/* bytes NULL: zeros.  They stay where they are in the log, which is kept as long as the image is open. */
 static int add_change(void *arg, uint64_t off, uint64_t len, const uint8_t *bytes)
 {
 	struct vhdx *v = arg;
@@ -34,6 +35,10 @@ static int add_change(void *arg, uint64_t off, uint64_t len, const uint8_t *byte
 	return 0;
 }
 
+/*
+ * An entry knows how long the file was when it was written, and how long it is to be.  A file that is shorter than the
+ * first was cut off by somebody: its log cannot make it whole.
+ */
 static int replay(struct vhdx *v, struct td_err *ret_err)
 {
 	int r;
@@ -57,6 +62,7 @@ static int replay(struct vhdx *v, struct td_err *ret_err)
 	return r < 0 ? td_err_set(ret_err, r, "its log cannot be replayed: %s", strerror(-r)) : 0;
 }
 
+/* A log GUID of zeros says that the disk was closed: whatever is in the log is over. */
 int vhdx_log_open(struct vhdx *v, struct td_err *ret_err)
 {
 	int r;

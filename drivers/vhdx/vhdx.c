@@ -9,7 +9,7 @@
 #include "vhdx-int.h"
 
 #define CACHE_DEFAULT (2ull << 20)
-#define KEEP_TAG      0x76686478u
+#define KEEP_TAG      0x76686478u /* the cache wants one; nothing is ever kept, because nothing is written */
 
 static int vhdx_probe(const void *head, size_t len)
 {
@@ -53,6 +53,7 @@ static void set_limits(struct vhdx *v)
 	im->limits.cluster_size = v->g.block_size;
 }
 
+/* A damaged file says so even if it is opened for writing: that is refused only after it was looked at. */
 static int vhdx_open(struct td_image *im, struct td_opts *opts, struct td_err *ret_err)
 {
 	struct vhdx *v = im->state;

@@ -18,6 +18,7 @@
 
 /* ---- the wish ---- */
 
+/* Name, extents' type, what their names get; split at 2 GiB?  sparse?  COWD?  compressed, written once? */
 static const struct vmdk_kind kinds[] = {
 	{ "monolithicSparse", "SPARSE", NULL, false, true, false, false },
 	{ "monolithicFlat", "FLAT", "flat", false, false, false, false },
@@ -133,6 +134,7 @@ static int read_geometry(struct wish *w, struct td_err *ret_err)
 	return 0;
 }
 
+/* The CID is read now and recorded: from here on the parent has to stay as it is, or the child refuses it. */
 static int read_backing(struct wish *w, struct td_err *ret_err)
 {
 	const char *fmt = td_opts_get(w->c->opts, "backing_fmt"), *slash = strrchr(w->c->path, '/');
@@ -269,6 +271,7 @@ static int make_text(struct wish *w, struct td_err *ret_err)
 
 /* ---- the files ---- */
 
+/* Closed, and so on the disk, before the text that names it is written. */
 static int make_part(const struct wish *w, unsigned i, struct td_err *ret_err)
 {
 	td_cleanup(free) char *name = extent_name(w, i);

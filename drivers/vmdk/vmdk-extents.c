@@ -11,6 +11,7 @@ static int say(const struct vmdk_extent *e, int code, const char *what, struct t
 			  e->name.at, (int)TD_MIN(e->type_name.len, 20u), e->type_name.at, what);
 }
 
+/* A descriptor may name thousands of extents: comparing the names alone would take the square of that. */
 static uint64_t hash_of(struct vmdk_str s)
 {
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
@@ -31,6 +32,7 @@ static struct vmdk_file *known_file(const struct vmdk *v, struct vmdk_str name, 
 
 /* ---- one file ---- */
 
+/* A flat file may end within its last sector: zeros are read there, and a write makes it longer (TD_OPEN_GROW). */
 static int open_file(struct vmdk *v, const struct vmdk_extent *e, struct td_opts *opts,
 		     struct vmdk_file **ret, struct td_err *ret_err)
 {
@@ -63,6 +65,10 @@ static bool overlaps_another(const struct vmdk *v, const struct vmdk_piece *p)
 	return false;
 }
 
+/*
+ * Before anything is served: an extent that is too short would turn up as errors in the middle of a guest's work, and two
+ * that overlap would change each other's data.
+ */
 static int check_piece(const struct vmdk *v, const struct vmdk_extent *e, const struct vmdk_piece *p,
 		       bool shared, struct td_err *ret_err)
 {

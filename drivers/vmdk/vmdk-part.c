@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * A sparse extent as an image of its own: one of many that a disk consists of.  No specification can name this driver.
+ *
+ * Its backing image is a window of the parent, its share of the disk; so the map reads through holes as it does where a
+ * disk is one file.
  */
 #include "vmdk-sparse.h"
 

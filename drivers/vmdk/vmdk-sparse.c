@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * One sparse extent: two headers, one map (blktap/grains.h).
+ * One sparse extent, in its own file or in that of the descriptor: three kinds of header ("KDMV", "COWD", seSparse), one
+ * map (blktap/grains.h).  The kinds' own files load the header; here is what the map asks of all of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,6 +10,10 @@
 
 /* ---- what entries mean ---- */
 
+/*
+ * An entry is a sector of the file.  How long a compressed grain is stands before its data only, so its length is left
+ * open (0) here.
+ */
 static int decode(const struct td_image *im, uint64_t raw, struct td_grain *ret)
 {
 	const struct vmdk_sparse *s = vmdk_sparse_of(im);
@@ -86,6 +91,7 @@ static int load_kind(struct vmdk_sparse *s, const uint8_t *head, struct td_err *
 	return vmdk_hosted_load(s, head, ret_err);
 }
 
+/* Whatever has no other mark is taken for "KDMV"; its decoder refuses what is not. */
 static int load(struct vmdk_sparse *s, struct td_err *ret_err)
 {
 	uint8_t head[VMDK_SECTOR];
@@ -118,6 +124,7 @@ static int open_map(struct vmdk_sparse *s, struct td_opts *opts, struct td_err *
 		r = 0;
 	if (r < 0)
 		return r;
+	/* Entries of 32 bits that count sectors: no extent is longer than 2 TiB.  seSparse has set its own. */
 	if (s->kind != VMDK_SE) {
 		s->config.ops = s->kind == VMDK_COWD ? &cowd_ops : &hosted_ops;
 		s->config.entry_size = 4;
@@ -150,6 +157,10 @@ int vmdk_sparse_close(struct vmdk_sparse *s)
 {
 	int r = td_grains_close(s->grains);
 
+	/*
+	 * The header promised room ahead of what was handed out; now it says where the file ends.  Not after a failure: then the
+	 * promise is what keeps the next writer away from what may be ours.
+	 */
 	if (r == 0 && s->kind == VMDK_COWD && !s->im->read_only && !s->im->frozen)
 		r = vmdk_cowd_settle(s);
 	free(s->copies);

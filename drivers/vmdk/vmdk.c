@@ -48,6 +48,7 @@ static void state_done(struct vmdk *v)
 	v->text = NULL;
 }
 
+/* A stream that is being written has no directory yet: there is nothing to open but the place to go on. */
 static int open_state(struct vmdk *v, struct td_opts *opts, struct td_err *ret_err)
 {
 	bool sparse;
@@ -100,6 +101,7 @@ static int follow_parent(struct vmdk *v)
 	return parent ? vmdk_follow(v, parent->desc.cid) : 0;
 }
 
+/* As with any write: no child goes on believing in a parent that has changed. */
 static int vmdk_empty(struct td_image *im, struct td_err *ret_err)
 {
 	struct vmdk *v = im->state;

@@ -103,8 +103,8 @@ TD_CO TD_CHECK int64_t td_io_readv(struct td_engine *e, int fd, uint64_t off, co
 TD_CO TD_CHECK int td_io_writev(struct td_engine *e, int fd, uint64_t off, const struct td_iov *iov);
 
 /*
- * As the system calls of these names, units bytes, but the loop's thread never blocks; 0 or -errno.  An fsync that failed
- * is not tried again here: what it lost is lost (drivers/aio.c).
+ * As the system calls of these names, units bytes, but the loop's thread never blocks; 0 or -errno.  An fsync that
+ * failed is not tried again here: what it lost is lost (drivers/aio.c).
  */
 TD_CO TD_CHECK int td_io_fsync(struct td_engine *e, int fd);
 TD_CO TD_CHECK int td_io_fallocate(struct td_engine *e, int fd, int mode, uint64_t off, uint64_t len);

@@ -73,8 +73,8 @@ struct qcow_l2e {
 };
 
 /*
- * L2 entries, as numbers.  -EUCLEAN: it is not on a sector, or names what no file of the format can have; whether it lies
- * in this file is not known here.
+ * L2 entries, as numbers.  -EUCLEAN: it is not on a sector, or names what no file of the format can have; whether
+ * it lies in this file is not known here.
  */
 TD_CHECK int qcow_l2e_decode(const struct qcow_header *h, uint64_t raw, struct qcow_l2e *ret);
 uint64_t qcow_l2e_encode(const struct qcow_header *h, const struct qcow_l2e *e);

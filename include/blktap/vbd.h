@@ -144,7 +144,7 @@ void td_vbd_cancel_all(struct td_vbd *vbd, const void *owner);
 /* Has everything submitted been answered? */
 bool td_vbd_idle(const struct td_vbd *vbd);
 
-/* Facts, as of now.  They may change when the caller yields or returns to the loop, and so may what pointers lead to. */
+/* Facts, as of now: a yield, or a turn of the loop, may change them, and what pointers lead to. */
 enum td_vbd_state td_vbd_state(const struct td_vbd *vbd);
 /* "read", "write" ... for messages. */
 const char *td_req_op_name(enum td_req_op op);
