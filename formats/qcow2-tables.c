@@ -107,9 +107,9 @@ int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
 	return 0;
 }
 
-static enum qcow2_kind extended_kind(uint64_t off, uint32_t data, uint32_t zero)
+static enum qcow2_kind extended_kind(bool cluster, uint32_t data, uint32_t zero)
 {
-	if (off != 0)
+	if (cluster)
 		return data ? QCOW2_DATA : QCOW2_ZERO_ALLOC;
 	return zero == UINT32_MAX ? QCOW2_ZERO : QCOW2_HOLE;
 }
@@ -120,20 +120,21 @@ int qcow2_l2e_decode_extended(const struct qcow2_geom *g, uint64_t raw, uint64_t
 {
 	uint32_t data = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
 	uint64_t off = raw & QCOW2_OFF_MASK;
+	bool cluster = off != 0 || (g->data_file && (raw & QCOW2_COPIED));
 	int r;
 
 	if (raw & QCOW2_L2_COMPRESSED) {
-		r = packed_decode(g, raw, ret);
+		r = g->data_file ? -EUCLEAN : packed_decode(g, raw, ret);
 		if (r == 0 && bitmap)
 			ret->reserved = true;
 		return r;
 	}
-	if ((data & zero) || (off == 0 && data) || (off != 0 && check_cluster(g, off, g->max_host) < 0))
+	if ((data & zero) || (!cluster && data) || (off != 0 && check_cluster(g, off, g->max_data) < 0))
 		return -EUCLEAN;
 	*ret = (struct qcow2_l2e){
-		.kind = extended_kind(off, data, zero),
-		.copied = off != 0 && (raw & QCOW2_COPIED),
-		.reserved = (raw & (L2_RESERVED | QCOW2_L2_ZERO)) || (off == 0 && (raw & QCOW2_COPIED)),
+		.kind = extended_kind(cluster, data, zero),
+		.copied = cluster && (raw & QCOW2_COPIED),
+		.reserved = (raw & (L2_RESERVED | QCOW2_L2_ZERO)) || (!cluster && (raw & QCOW2_COPIED)),
 		.host_off = off,
 		.data = data,
 		.zero = zero,

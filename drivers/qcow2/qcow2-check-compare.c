@@ -239,8 +239,7 @@ static void compare_place(struct qcow2_walk *w, uint64_t guest_off, uint64_t raw
 {
 	uint64_t off = raw & QCOW2_OFF_MASK;
 
-	if ((raw & QCOW2_L2_COMPRESSED) || (off == 0 && (!(raw & QCOW2_COPIED) || (raw & QCOW2_L2_ZERO))) ||
-	    off == guest_off)
+	if ((raw & QCOW2_L2_COMPRESSED) || !qcow2_names_cluster(w->q, raw) || off == guest_off)
 		return;
 	w->misplaced++;
 	qcow2_found(w, 1, "guest offset %#llx: its data is said to be at %#llx of the data file",
@@ -256,8 +255,8 @@ static int compare_table_places(struct qcow2_walk *w, uint64_t table, uint64_t g
 	for (uint64_t at = 0, len; r == 0 && at < g->cluster_size; at += len) {
 		len = TD_MIN(g->cluster_size, (uint64_t)QCOW2_WALK_BYTES);
 		r = qcow2_walk_read(w, table + at, len, &buf);
-		for (uint64_t i = 0; r == 0 && buf && i < len; i += sizeof(uint64_t))
-			compare_place(w, guest_off + ((at + i) / sizeof(uint64_t) << g->cluster_bits),
+		for (uint64_t i = 0; r == 0 && buf && i < len; i += 1u << g->l2_entry_bits)
+			compare_place(w, guest_off + ((at + i) >> g->l2_entry_bits << g->cluster_bits),
 				      td_get_be64(buf + i));
 	}
 	return r;

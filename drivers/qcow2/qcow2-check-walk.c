@@ -227,8 +227,7 @@ static int count_l2_entry(struct qcow2_walk *w, struct l2_state *s, uint64_t raw
 		l2_found(w, s, 0, "the bit for zeros means nothing here", raw);
 		w->stray++;
 	}
-	/* In another file there may be data at its very beginning. */
-	if ((raw & QCOW2_OFF_MASK) || ((raw & QCOW2_COPIED) && !(raw & QCOW2_L2_ZERO) && w->q->g.data_file))
+	if (qcow2_names_cluster(w->q, raw))
 		return count_data(w, s, raw, bitmap);
 	if ((uint32_t)bitmap)
 		l2_lost(w, s, true, "there are subclusters, and no cluster", bitmap);

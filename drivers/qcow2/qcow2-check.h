@@ -194,6 +194,14 @@ TD_CO TD_CHECK int qcow2_mend(struct qcow2_walk *w, enum qcow2_mending how, stru
 /* Can all that is lost be marked?  With refcounts of a few bits marks take much space. */
 bool qcow2_can_mark(const struct qcow2_walk *w);
 
+/* Does a descriptor, not a stream's, say that there is a cluster?  In a data file one can be at its very beginning. */
+static inline bool qcow2_names_cluster(const struct qcow2 *q, uint64_t raw)
+{
+	bool zero = (raw & QCOW2_L2_ZERO) && !qcow2_is_extended(&q->g);
+
+	return (raw & QCOW2_OFF_MASK) || (q->g.data_file && (raw & QCOW2_COPIED) && !zero);
+}
+
 /* An offset that no file reaches. */
 static inline uint64_t qcow2_far(const struct qcow2 *q)
 {

@@ -121,8 +121,6 @@ static int read_data_file(struct wish *w, struct td_err *ret_err)
 		return td_err_set(ret_err, -EINVAL, "version 2 has no external data files: use version 3");
 	if (raw && w->backing_file)
 		return td_err_set(ret_err, -EINVAL, "data_file_raw=on and a backing file exclude each other");
-	if (w->h.incompatible & QCOW2_INCOMPAT_EXTL2)
-		return td_err_set(ret_err, -EINVAL, "data_file and extended_l2=on exclude each other here");
 	w->h.incompatible |= QCOW2_INCOMPAT_DATA_FILE;
 	w->h.autoclear |= raw ? QCOW2_AUTOCLEAR_RAW_EXT : 0;
 	return 0;

@@ -11,6 +11,12 @@
  */
 #include "qcow2-int.h"
 
+/* In a data file one may be at offset 0. */
+static bool has_cluster(const struct qcow2_l2e *e)
+{
+	return e->kind != QCOW2_HOLE && e->kind != QCOW2_ZERO;
+}
+
 /* How many subclusters from `first` on are alike?  set: those of the kind that the first one is. */
 static unsigned alike(uint32_t set, unsigned first)
 {
@@ -29,7 +35,7 @@ static void extent_of_subclusters(const struct qcow2 *q, const struct qcow2_l2e 
 		ret->kind = QCOW2_DATA;
 		set = e->data;
 	} else if (e->zero >> first & 1) {
-		ret->kind = e->host_off ? QCOW2_ZERO_ALLOC : QCOW2_ZERO;
+		ret->kind = has_cluster(e) ? QCOW2_ZERO_ALLOC : QCOW2_ZERO;
 		set = e->zero;
 	}
 	ret->len = ((uint64_t)(first + alike(set, first)) << q->g.sub_bits) - in;
@@ -53,7 +59,7 @@ int qcow2_entry_extent(const struct qcow2 *q, bool table_owned, const uint8_t *e
 	};
 	if (qcow2_is_extended(&q->g) && e.kind != QCOW2_PACKED)
 		extent_of_subclusters(q, &e, in, ret);
-	if (e.kind == QCOW2_HOLE || e.kind == QCOW2_ZERO)
+	if (!has_cluster(&e))
 		return 0;
 	if (!qcow2_overlap_data_ok(q, e.host_off, e.kind == QCOW2_PACKED ? e.packed_len : q->g.cluster_size))
 		return -EUCLEAN;
@@ -100,7 +106,7 @@ int qcow2_entry_check(const struct qcow2 *q, const uint8_t *entry, const struct 
 static void put_to(const struct qcow2_l2e *old, const struct qcow2_l2e *to, struct qcow2_l2e *ret,
 		   bool *ret_drop)
 {
-	bool had = old->kind != QCOW2_HOLE && old->kind != QCOW2_ZERO;
+	bool had = has_cluster(old);
 
 	*ret = (struct qcow2_l2e){ .kind = to->kind };
 	*ret_drop = had;
@@ -135,12 +141,12 @@ static void put_subclusters(const struct qcow2_l2e *old, const struct qcow2_l2e 
 		data |= subs;
 	else if (to->kind != QCOW2_HOLE)
 		zero |= subs;
-	if (data && ret->host_off == 0) { /* of others */
+	if (data && !has_cluster(ret)) { /* of others */
+		ret->kind = QCOW2_DATA;
 		ret->host_off = old->host_off;
 		ret->copied = old->copied;
 		*ret_drop = false;
 	}
-	ret->kind = QCOW2_DATA; /* the bitmaps say what it is */
 	ret->data = data;
 	ret->zero = zero;
 }
@@ -174,7 +180,7 @@ static void put_entry(const struct qcow2 *q, uint8_t *entry, const struct qcow2_
 		      const struct qcow2_l2e *e)
 {
 	uint64_t raw = qcow2_l2e_encode(&q->g, e);
-	bool bitmap_first = e->kind != QCOW2_PACKED && (old->kind == QCOW2_PACKED || e->host_off == 0);
+	bool bitmap_first = e->kind != QCOW2_PACKED && (old->kind == QCOW2_PACKED || !has_cluster(e));
 
 	if (qcow2_is_extended(&q->g))
 		put_pair(entry, raw, qcow2_l2e_bitmap(e), bitmap_first);

@@ -223,10 +223,6 @@ static int check_supported(struct qcow2 *q, const struct qcow2_ext *names, struc
 	r = qcow2_header_supported(&q->h, SUPPORTED, names->data, names->len, ret_err);
 	if (r < 0)
 		return r;
-	if (q->g.data_file && qcow2_is_extended(&q->g))
-		return td_err_set(
-			ret_err, -ENOTSUP,
-			"extended L2 entries together with an external data file are not supported");
 	/* Each cluster has one place there: a snapshot would be written over. */
 	if (q->g.data_file && q->h.nr_snapshots > 0 && !check)
 		return td_err_set(ret_err, -EUCLEAN, "an image with an external data file has no snapshots");

@@ -200,8 +200,8 @@ struct qcow2_l2e {
  * version: 2 has no zero flag (-EUCLEAN if set, as in QEMU).  What a decoded entry points at is not in the
  * first cluster, ends at or below max_data, and is aligned to clusters unless PACKED.
  *
- * With an external data file: nothing is PACKED (-EUCLEAN), and an offset of 0 with COPIED set is DATA.  That an entry
- * names the guest's own offset is the caller's to check.
+ * With an external data file: nothing is PACKED (-EUCLEAN), and an offset of 0 with COPIED set is DATA (of an extended
+ * entry: a cluster).  That an entry names the guest's own offset is the caller's to check.
  */
 TD_CHECK int qcow2_l2e_decode(const struct qcow2_geom *g, uint32_t version, uint64_t raw,
 			      struct qcow2_l2e *ret);

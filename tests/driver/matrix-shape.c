@@ -182,7 +182,7 @@ static void choose_data_file(struct shape *s)
 {
 	struct layer *l = shape_top(s);
 
-	if (l->version < 3 || l->extended || s->snapshot || !shape_chance(s, 20))
+	if (l->version < 3 || s->snapshot || !shape_chance(s, 20))
 		return;
 	l->data = true;
 	l->data_raw = s->nr == 1 && shape_chance(s, 50);

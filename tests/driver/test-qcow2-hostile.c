@@ -274,21 +274,45 @@ static void a_lie_of_subclusters_fails_its_request_and_freezes_the_image(void **
 	}
 }
 
-static void subclusters_in_a_data_file_are_refused(void **state)
-{
-	struct fixture f;
+/* Descriptors of two clusters: one at offset 0 is there if COPIED says so, and the other's is at no other place. */
+static const struct {
+	const char *what;
+	unsigned nth; /* entry */
+	uint64_t raw;
+} place_lies[] = {
+	{ "data, and no cluster at offset 0", 0, 0 },
+	{ "the first cluster at another place", 0, QCOW2_COPIED | 32768 },
+	{ "the second cluster at offset 0", 1, QCOW2_COPIED },
+	{ "a stream", 1, QCOW2_L2_COMPRESSED | 16384 },
+};
 
-	(void)state;
-	start(&f, "cluster_size=16K,extended_l2=on");
-	patch(f.path, 72, QCOW2_INCOMPAT_EXTL2 | QCOW2_INCOMPAT_DATA_FILE, 8);
-	assert_int_equal(test_open(&f.t, &f.im, TD_OPEN_RDONLY, "qcow2:%s", f.path), -ENOTSUP);
-	f.im = NULL;
-	assert_non_null(strstr(f.t.err.msg, "data file"));
-	assert_int_equal(
-		test_create(&f.t, MIB, "data_file=data,extended_l2=on", false, "qcow2:%s.new", f.path),
-		-EINVAL);
-	assert_non_null(strstr(f.t.err.msg, "data_file and extended_l2=on"));
+static void check_place_lie(unsigned i, bool write)
+{
+	static char buf[512];
+	struct fixture f;
+	uint64_t l2, at = place_lies[i].nth * 16384ull + 8192;
+	int r;
+
+	start(&f, "cluster_size=16K,extended_l2=on,data_file=data");
+	l2 = peek(f.path, peek(f.path, 40)) & QCOW2_OFF_MASK;
+	assert_int_equal(peek(f.path, l2), QCOW2_COPIED);
+	patch(f.path, l2 + place_lies[i].nth * 16ull, place_lies[i].raw, 8);
+	assert_int_equal(test_open(&f.t, &f.im, 0, "qcow2:%s", f.path), 0);
+	r = write ? test_write(&f.t, f.im, at, buf, 512, 0) : test_read(&f.t, f.im, at, buf, 512, 0);
+	if (r != -EUCLEAN || !f.im->frozen)
+		fail_msg("%s: %d", place_lies[i].what, r);
+	assert_int_equal(test_read(&f.t, f.im, 65536, buf, 512, 0), 0); /* another one */
+	assert_int_equal(buf[7], 'd');
 	stop(&f);
+}
+
+static void subclusters_at_another_place_of_the_data_file_freeze_the_image(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < TD_NELEMS(place_lies); i++) {
+		check_place_lie(i, false);
+		check_place_lie(i, true);
+	}
 }
 
 static void the_corrupt_bit_is_set_and_keeps_writers_out(void **state)
@@ -600,7 +624,7 @@ int main(void)
 		cmocka_unit_test(a_truncated_file_is_refused_at_every_length),
 		cmocka_unit_test(a_lie_in_a_table_fails_its_request_and_freezes_the_image),
 		cmocka_unit_test(a_lie_of_subclusters_fails_its_request_and_freezes_the_image),
-		cmocka_unit_test(subclusters_in_a_data_file_are_refused),
+		cmocka_unit_test(subclusters_at_another_place_of_the_data_file_freeze_the_image),
 		cmocka_unit_test(the_corrupt_bit_is_set_and_keeps_writers_out),
 		cmocka_unit_test(who_only_reads_changes_nothing),
 		cmocka_unit_test(a_count_of_zero_for_metadata_is_found_before_it_is_overwritten),

@@ -63,7 +63,8 @@ agree() { # agree IMAGE WHAT: all readers, and both checks
 
 # ---- written by turns ----
 
-for kind in '' ,data_file_raw=on ,cluster_size=512 ,cluster_size=4K,data_file_raw=on,lazy_refcounts=on; do
+for kind in '' ,data_file_raw=on ,cluster_size=512 ,cluster_size=4K,data_file_raw=on,lazy_refcounts=on \
+	,extended_l2=on,cluster_size=16K ,extended_l2=on,data_file_raw=on ,extended_l2=on,preallocation=metadata; do
 	for maker in tap-img qemu-img; do
 		[[ $maker$kind != qemu-img,cluster* ]] || continue # an image is as good as another
 		rm -f x.qcow2 d.raw model.raw
@@ -96,7 +97,7 @@ done
 
 # ---- larger and smaller; a discard of all ----
 
-for kind in '' ,data_file_raw=on; do
+for kind in '' ,data_file_raw=on ,extended_l2=on ,extended_l2=on,data_file_raw=on; do
 	rm -f x.qcow2 d.raw model.raw
 	tap-img create -f qcow2 -o "data_file=d.raw$kind" x.qcow2 3M
 	qemu-io -f qcow2 -c 'write -P 7 0 3M' x.qcow2 >/dev/null
@@ -111,11 +112,11 @@ for kind in '' ,data_file_raw=on; do
 	truncate -s 2M model.raw
 	qemu-io -f raw -c 'write -P 7 0 1000448' model.raw >/dev/null
 	agree x.qcow2 "resized$kind"
-	[ -z "$kind" ] || cmp d.raw model.raw || fail "resized$kind: the data file is not the disk"
+	[[ $kind != *raw* ]] || cmp d.raw model.raw || fail "resized$kind: the data file is not the disk"
 	serve "qcow2:$T/x.qcow2"
 	qemu-io -f raw -c 'discard 0 1M' -c 'write -z -u 1M 1M' -c flush "$NBD" >/dev/null
 	stop_tapdisk
-	if [ -n "$kind" ]; then
+	if [[ $kind == *raw* ]]; then
 		tap-img compare -q -f qcow2 -F raw x.qcow2 d.raw || fail "trimmed: the data file is not the disk"
 	fi
 	[ "$(stat -c %b d.raw)" -lt 128 ] || say "no space was given back here: $(stat -c %b d.raw) blocks"
@@ -130,6 +131,12 @@ agree c.qcow2 "converted"
 cmp d1.raw model.raw || fail "converted: the data file is not the disk"
 tap-img convert -q -f qcow2 -O raw c.qcow2 back.raw
 cmp back.raw model.raw || fail "converted back"
+tap-img convert -q -f qcow2 -O qcow2 -o extended_l2=on,data_file=d3.raw,data_file_raw=on c.qcow2 c3.qcow2
+agree c3.qcow2 "converted to subclusters"
+cmp d3.raw model.raw || fail "converted to subclusters: the data file is not the disk"
+tap-img amend -f qcow2 -o lazy_refcounts=on,refcount_bits=1 c3.qcow2
+agree c3.qcow2 "amended, with subclusters"
+expect_fail 'another file|data file' tap-img snapshot -f qcow2 -c one c3.qcow2
 expect_fail 'not empty|exists' tap-img convert -q -f raw -O qcow2 -o data_file=d1.raw model.raw c2.qcow2
 expect_fail 'not supported|compress' tap-img convert -q -c -f raw -O qcow2 -o data_file=d2.raw model.raw c2.qcow2
 [ ! -e d2.raw ] || fail "a create that failed has left a data file"
@@ -137,7 +144,7 @@ expect_fail 'not supported|compress' tap-img convert -q -c -f raw -O qcow2 -o da
 expect_fail 'is what is read' tap-img convert -q --force -U -f raw -O qcow2 -o data_file=model.raw model.raw c2.qcow2
 expect_fail 'backing file' tap-img create --force -f qcow2 -b model.raw -F raw -o data_file=model.raw e.qcow2
 expect_fail 'image itself' tap-img convert -q -f raw -O qcow2 -o data_file=c2.qcow2 model.raw c2.qcow2
-for kind in '' ,data_file_raw=on; do
+for kind in '' ,data_file_raw=on ,extended_l2=on ,extended_l2=on,data_file_raw=on; do
 	tap-img measure -O qcow2 -o "data_file=x$kind" --size 10M >ours.out
 	qemu-img measure -O qcow2 -o "data_file=x$kind" --size 10M >theirs.out
 	cmp ours.out theirs.out || fail "measure data_file=x$kind"
@@ -154,13 +161,18 @@ expect_fail 'data file' tap-img amend -f qcow2 -o compat=0.10,lazy_refcounts=off
 expect_fail 'another file|data file' tap-img snapshot -f qcow2 -c one c.qcow2
 expect_fail 'raw' tap-img rebase -f qcow2 -u -b model.raw -F raw c.qcow2
 expect_fail 'backing' tap-img create -f qcow2 -b model.raw -F raw -o data_file=e.raw,data_file_raw=on e.qcow2
-tap-img create -f qcow2 -b c.qcow2 -F qcow2 -o data_file=e.raw e.qcow2
-ours e.qcow2 10
-agree e.qcow2 "over a backing file"
-tap-img commit -q -f qcow2 e.qcow2
-agree e.qcow2 "committed"
-agree c.qcow2 "committed into"
-cmp d1.raw model.raw || fail "committed into: the data file is not the disk"
+for kind in '' ,extended_l2=on; do
+	rm -f e.qcow2 e.raw
+	tap-img create -f qcow2 -b c.qcow2 -F qcow2 -o "data_file=e.raw$kind" e.qcow2
+	ours e.qcow2 10
+	agree e.qcow2 "over a backing file$kind"
+	theirs e.qcow2 10
+	agree e.qcow2 "over a backing file$kind, qemu's"
+	tap-img commit -q -f qcow2 e.qcow2
+	agree e.qcow2 "committed$kind"
+	agree c.qcow2 "committed into$kind"
+	cmp d1.raw model.raw || fail "committed into$kind: the data file is not the disk"
+done
 truncate -s 1M d1.raw
 truncate -s 1M model.raw
 truncate -s "$SIZE" model.raw

@@ -154,6 +154,8 @@ class Image:
                     nsec = (raw & (PACKED - 1)) >> (70 - self.bits)
                     data = bytes(self.b[off:(off & ~511) + (nsec + 1) * 512])
                     seen[g] = "lost" if data[16:16 + len(MARK)] == MARK else data
+                elif self.extended and self.data_file:
+                    seen[g] = (raw & OFF, bitmap)
                 elif self.extended:
                     seen[g] = self.subclusters(raw & OFF, bitmap)
                 elif raw & 1:

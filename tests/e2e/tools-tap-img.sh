@@ -130,7 +130,7 @@ refused 'version 2' -o compat=0.10,lazy_refcounts=on qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,refcount_bits=8 qcow2:new.qcow2 1M
 refused 'version 2' -o compat=0.10,extended_l2=on qcow2:new.qcow2 1M
 refused 'extended L2.*2\^14' -o cluster_size=8K,extended_l2=on qcow2:new.qcow2 1M
-refused 'data_file and extended_l2' -o data_file=new.data,extended_l2=on qcow2:new.qcow2 1M
+refused 'extended L2.*2\^14' -o data_file=new.data,cluster_size=8K,extended_l2=on qcow2:new.qcow2 1M
 [ ! -e new.data ] || fail "a refused create left a data file"
 refused 'compression_type' -o compression_type=lzo qcow2:new.qcow2 1M
 refused 'preallocation' -o preallocation=some qcow2:new.qcow2 1M

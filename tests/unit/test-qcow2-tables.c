@@ -184,6 +184,31 @@ static void extended_l2_entries_are_decoded(void **state)
 	}
 }
 
+/* The bit for zeros means nothing there, so COPIED alone says whether there is a cluster at offset 0. */
+static void an_extended_entry_of_a_data_file_names_offset_0(void **state)
+{
+	struct qcow2_geom g = extended();
+	struct qcow2_l2e e;
+
+	(void)state;
+	g.data_file = true;
+	g.max_data = 1ull << 56;
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED, 1, &e), 0);
+	assert_int_equal(e.kind, QCOW2_DATA);
+	assert_true(e.copied && !e.reserved && e.host_off == 0 && e.data == 1);
+	assert_int_equal(qcow2_l2e_encode(&g, &e), QCOW2_COPIED);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED, 0, &e), 0);
+	assert_true(e.kind == QCOW2_ZERO_ALLOC && e.copied && !e.reserved);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED | QCOW2_L2_ZERO, 1, &e), 0);
+	assert_true(e.kind == QCOW2_DATA && e.reserved);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0, 0xffffffff00000000, &e), 0);
+	assert_true(e.kind == QCOW2_ZERO && !e.copied);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, 0, 1, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED | (g.max_host + 0x10000), 1, &e), 0);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_COPIED | 0x8000, 1, &e), -EUCLEAN);
+	assert_int_equal(qcow2_l2e_decode_extended(&g, QCOW2_L2_COMPRESSED | 0x50000, 0, &e), -EUCLEAN);
+}
+
 static void extended_entries_that_contradict_themselves_are_broken(void **state)
 {
 	struct qcow2_geom g = extended();
@@ -326,6 +351,8 @@ int main(void)
 		SAYS("COPIED without an offset is a hole", copied_without_an_offset_is_a_hole),
 		SAYS("with a data file offset 0 with COPIED is data", a_data_file_has_data_at_offset_0),
 		SAYS("extended L2 entries are decoded and encoded", extended_l2_entries_are_decoded),
+		SAYS("with a data file an extended entry with COPIED has a cluster at offset 0",
+		     an_extended_entry_of_a_data_file_names_offset_0),
 		SAYS("an extended entry that contradicts itself is broken",
 		     extended_entries_that_contradict_themselves_are_broken),
 		SAYS("the zero flag in a version 2 image is broken", version_2_has_no_zero_flag),
