@@ -6,7 +6,9 @@
  *			a block lies outside the file or over tables			dropped
  *			two blocks share bytes						the later one gets a copy,
  *											or is dropped, if its bitmap
- *											is empty: it reads the same
+ *											is empty: it reads the same.
+ *											No copies, if there would be
+ *											more than blocks in the file
  *			the batmap is damaged, or says too much				made anew
  *	leak		the footer at the end is not as at the start			written anew
  *			space of whole blocks that no block has				blocks from the end move there,
@@ -20,6 +22,8 @@
 
 #define PRESENT_MAX (8u << 20) /* blocks */
 #define COPY_BUF    (256u << 10)
+#define FEW_COPIES  128u /* or of FEW_BYTES: nobody asks whether there may be so many */
+#define FEW_BYTES   (256ull << 20)
 
 struct present {
 	uint32_t entry, block;
@@ -221,12 +225,16 @@ static int drop(struct check *c, struct present *p)
 	return r;
 }
 
-static int own_place(struct check *c, struct present *p)
+static int own_place(struct check *c, struct present *p, bool may_copy)
 {
 	bool empty = false;
 	uint64_t to = 0;
 	int r = is_empty(c, p, &empty);
 
+	if (r == 0 && !empty && !may_copy) {
+		c->ret->corruptions++;
+		return 0;
+	}
 	if (r == 0 && empty) {
 		r = drop(c, p);
 	} else if (r == 0) {
@@ -238,30 +246,73 @@ static int own_place(struct check *c, struct present *p)
 	return r;
 }
 
-static int check_overlaps(struct check *c)
+/* Does it begin inside one before it?  To be asked of each in its order; end: of what was seen so far. */
+static bool shares(const struct check *c, const struct present *p, uint64_t *end)
 {
-	uint64_t len = vhd_block_len(&c->v->g), end = 0;
-	uint32_t nr = c->nr;
+	if (place(p) < *end)
+		return true;
+	*end = place(p) + vhd_block_len(&c->v->g);
+	return false;
+}
+
+/*
+ * Whoever made few mistakes has few copies to get, and not more of them than the file has blocks that hold something:
+ * it is twice as large afterwards, at most.  A table of junk can name one block a million times.
+ */
+static int may_copy(struct check *c, bool *ret)
+{
+	uint64_t few = TD_MAX(FEW_BYTES / vhd_block_len(&c->v->g), 2ull), copies = 0, owners = 0, end = 0;
+	bool empty = false;
 	int r = 0;
 
-	for (uint32_t i = 0; r == 0 && i < nr; i++) {
-		struct present *p = &c->present[i];
+	for (uint32_t i = 0; r == 0 && i < c->nr; i++) {
+		bool shared = shares(c, &c->present[i], &end);
 
-		if (place(p) >= end) {
-			end = place(p) + len;
-			continue;
-		}
-		td_check_say(c->ret, "block %u at 0x%llx shares bytes with another", p->block,
-			     (unsigned long long)place(p));
-		if (fixes(c, TD_FIX_ALL))
-			r = own_place(c, p);
-		else
-			c->ret->corruptions++;
+		r = is_empty(c, &c->present[i], &empty);
+		copies += r == 0 && !empty && shared;
+		owners += r == 0 && !empty && !shared;
 	}
+	*ret = copies <= TD_MAX(TD_MIN(few, (uint64_t)FEW_COPIES), owners);
+	if (r == 0 && !*ret)
+		td_check_say(c->ret,
+			     "%llu blocks would each need a copy of what others have, and only %llu have a "
+			     "place of "
+			     "their own: the block table is junk; none is copied",
+			     (unsigned long long)copies, (unsigned long long)owners);
+	return r;
+}
+
+static int mend_overlaps(struct check *c)
+{
+	uint64_t end = 0;
+	uint32_t nr = c->nr;
+	bool copy = false;
+	int r = may_copy(c, &copy);
+
+	for (uint32_t i = 0; r == 0 && i < nr; i++)
+		if (shares(c, &c->present[i], &end))
+			r = own_place(c, &c->present[i], copy);
 	sort_blocks(c);
 	while (c->nr > 0 && c->present[c->nr - 1].entry == VHD_UNUSED)
 		c->nr--;
 	return r;
+}
+
+static int check_overlaps(struct check *c)
+{
+	uint64_t shared = 0, end = 0;
+
+	for (uint32_t i = 0; i < c->nr; i++) {
+		if (!shares(c, &c->present[i], &end))
+			continue;
+		shared++;
+		td_check_say(c->ret, "block %u at 0x%llx shares bytes with another", c->present[i].block,
+			     (unsigned long long)place(&c->present[i]));
+	}
+	if (shared > 0 && fixes(c, TD_FIX_ALL))
+		return mend_overlaps(c);
+	c->ret->corruptions += shared;
+	return 0;
 }
 
 /* ---- space that nobody has ---- */

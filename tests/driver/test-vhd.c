@@ -409,6 +409,44 @@ static void blocks_that_share_nothing_take_up_no_space(void **state)
 	testenv_close(&f.t);
 }
 
+/* The same of a block that holds something: there is an end to copying, and a person is told. */
+static void a_table_of_junk_is_not_copied(void **state)
+{
+	struct fixture f;
+	struct td_check c;
+	uint32_t first;
+	uint64_t size;
+
+	(void)state;
+	start(&f);
+	make(&f, "d", 1024 * MIB, "");
+	open_it(&f, "d");
+	put(&f, 0, 65536, 'a');
+	put(&f, 2 * MIB, 65536, 'b');
+	close_it(&f);
+	size = size_of(&f, "d");
+	first = peek32(&f, "d", BAT);
+	for (unsigned i = 2; i < 512; i++)
+		patch32(&f, "d", BAT + i * 4, first);
+	c = check(&f, "d", TD_FIX_ALL);
+	assert_int_equal(c.corruptions, 510);
+	assert_int_equal(c.corruptions_fixed, 0);
+	assert_true(size_of(&f, "d") <= size);
+	open_it(&f, "d");
+	has(&f, 0, 65536, 'a');
+	has(&f, 2 * MIB, 65536, 'b');
+	close_it(&f);
+	/* As many as a damaged image may have. */
+	for (unsigned i = 10; i < 512; i++)
+		patch32(&f, "d", BAT + i * 4, UINT32_MAX);
+	finds_and_mends(&f, "d", 8, 0);
+	open_it(&f, "d");
+	for (unsigned i = 2; i < 10; i++)
+		has(&f, i * 2 * MIB, 65536, 'a');
+	close_it(&f);
+	testenv_close(&f.t);
+}
+
 static void what_a_crash_left_at_the_end_goes(void **state)
 {
 	struct fixture f;
@@ -562,6 +600,7 @@ int main(void)
 		cmocka_unit_test(a_batmap_that_is_too_short_is_made_anew),
 		cmocka_unit_test(damage_is_found_and_mended),
 		cmocka_unit_test(blocks_that_share_nothing_take_up_no_space),
+		cmocka_unit_test(a_table_of_junk_is_not_copied),
 		cmocka_unit_test(what_a_crash_left_at_the_end_goes),
 		cmocka_unit_test(lies_are_refused_by_name),
 		cmocka_unit_test(zeros_go_to_sectors_that_are_not_held),
