@@ -38,7 +38,7 @@ struct vhdx {
 
 	uint8_t *log; /* what the changes' bytes are in */
 	struct vhdx_log replayed;
-	struct vhdx_change *change; /* a later one goes over an earlier one */
+	struct vhdx_change *change; /* in the order of the file, no byte twice */
 	unsigned nr_changes;
 	uint64_t changed_from, changed_to; /* they all lie in here */
 

@@ -2,7 +2,8 @@
 /*
  * The log replayed in memory: nothing is written, but what the log says is read instead of what the file has.
  *
- * There are few changes (a log has 256 sectors), so each look goes through all of them, the newest first.
+ * The changes are kept in the order of the file, each byte in one of them: the newest.  A block may be read again and
+ * again that thousands of changes lie in.
  */
 #include "vhdx-int.h"
 
@@ -35,6 +36,88 @@ static int add_change(void *arg, uint64_t off, uint64_t len, const uint8_t *byte
 	return 0;
 }
 
+/* ---- each byte once ---- */
+
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Where changes begin and end, in order, each once.  Returns how many. */
+static uint32_t find_edges(const struct vhdx *v, uint64_t *edge)
+{
+	uint32_t nr = 0;
+
+	for (unsigned i = 0; i < v->nr_changes; i++) {
+		edge[2 * (size_t)i] = v->change[i].off;
+		edge[2 * (size_t)i + 1] = v->change[i].off + v->change[i].len;
+	}
+	qsort(edge, 2 * (size_t)v->nr_changes, sizeof(*edge), by_value);
+	for (uint32_t i = 0; i < 2 * v->nr_changes; i++)
+		if (nr == 0 || edge[i] != edge[nr - 1])
+			edge[nr++] = edge[i];
+	return nr;
+}
+
+static uint32_t edge_at(const uint64_t *edge, uint32_t nr, uint64_t value)
+{
+	const uint64_t *at = bsearch(&value, edge, nr, sizeof(*edge), by_value);
+
+	return at ? (uint32_t)(at - edge) : nr;
+}
+
+/* The first at or behind i that is nobody's; what lies between is not looked at again. */
+static uint32_t next_free(uint32_t *next, uint32_t i)
+{
+	while (next[i] != i)
+		i = next[i] = next[next[i]];
+	return i;
+}
+
+/* From edge to edge, the newest first: each takes what is nobody's yet. */
+static void take_pieces(const struct vhdx *v, const uint64_t *edge, uint32_t nr, uint32_t *next,
+			struct vhdx_change *piece)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		next[i] = i;
+	for (unsigned n = v->nr_changes; n-- > 0;) {
+		const struct vhdx_change *c = &v->change[n];
+		const uint32_t end = edge_at(edge, nr, c->off + c->len);
+
+		for (uint32_t i = next_free(next, edge_at(edge, nr, c->off)); i < end;
+		     i = next_free(next, i)) {
+			piece[i] = (struct vhdx_change){ .off = edge[i], .len = edge[i + 1] - edge[i] };
+			piece[i].bytes = c->bytes ? c->bytes + (edge[i] - c->off) : NULL;
+			next[i] = i + 1;
+		}
+	}
+}
+
+static int sort_changes(struct vhdx *v)
+{
+	const size_t room = 2 * (size_t)v->nr_changes;
+	td_cleanup(free) uint64_t *edge = calloc(room, sizeof(*edge));
+	td_cleanup(free) uint32_t *next = calloc(room, sizeof(*next));
+	struct vhdx_change *piece = calloc(room, sizeof(*piece));
+	uint32_t nr;
+
+	if (!edge || !next || !piece) {
+		free(piece);
+		return -ENOMEM;
+	}
+	nr = find_edges(v, edge);
+	take_pieces(v, edge, nr, next, piece);
+	free(v->change);
+	v->change = piece;
+	v->nr_changes = 0;
+	for (uint32_t i = 0; i < nr; i++)
+		if (piece[i].len > 0)
+			piece[v->nr_changes++] = piece[i];
+	return 0;
+}
+
 /*
  * An entry knows how long the file was when it was written, and how long it is to be.  A file that is shorter than the
  * first was cut off by somebody: its log cannot make it whole.
@@ -59,6 +142,8 @@ static int replay(struct vhdx *v, struct td_err *ret_err)
 	if (r == -E2BIG)
 		return td_err_set(ret_err, -ENOTSUP, "a log of more than %u changes is not supported",
 				  VHDX_CHANGES_MAX);
+	if (r == 0 && v->nr_changes > 0)
+		r = sort_changes(v);
 	return r < 0 ? td_err_set(ret_err, r, "its log cannot be replayed: %s", strerror(-r)) : 0;
 }
 
@@ -96,22 +181,28 @@ void vhdx_log_close(struct vhdx *v)
  */
 static const struct vhdx_change *find(const struct vhdx *v, uint64_t host_off, uint64_t *len)
 {
-	uint64_t end = host_off + *len;
+	const uint64_t end = host_off + *len;
+	unsigned first = 0, behind = v->nr_changes;
 
 	if (host_off >= v->changed_to || end <= v->changed_from)
 		return NULL;
-	for (unsigned i = v->nr_changes; i-- > 0;) {
-		const struct vhdx_change *c = &v->change[i];
+	while (first < behind) { /* the first that ends behind host_off */
+		const unsigned mid = (first + behind) / 2;
+		const struct vhdx_change *c = &v->change[mid];
 
-		if (host_off >= c->off && host_off - c->off < c->len) {
-			*len = TD_MIN(end, c->off + c->len) - host_off;
-			return c;
-		}
-		if (c->off > host_off)
-			end = TD_MIN(end, c->off);
+		if (c->off + c->len > host_off)
+			behind = mid;
+		else
+			first = mid + 1;
 	}
-	*len = end - host_off;
-	return NULL;
+	if (first == v->nr_changes)
+		return NULL;
+	if (v->change[first].off > host_off) {
+		*len = TD_MIN(end, v->change[first].off) - host_off;
+		return NULL;
+	}
+	*len = TD_MIN(end, v->change[first].off + v->change[first].len) - host_off;
+	return &v->change[first];
 }
 
 int vhdx_file_read(struct vhdx *v, uint64_t host_off, const struct td_iov *iov)
