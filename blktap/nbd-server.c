@@ -32,7 +32,7 @@ static void stall_check(struct td_timer *t)
 	td_timer_arm(s->loop, &s->stall_timer, NS_PER_S);
 }
 
-/* The one place where a client's connection is freed: nothing is under way for it, and the turn holds no pointer to it. */
+/* The one place where a client's connection is freed: nothing is under way for it any more. */
 static void bury(struct nbd_conn *c)
 {
 	struct nbd_server *s = c->server;

@@ -67,7 +67,7 @@ static enum verdict judge(const struct keep_head *h, const struct keep_id *id, c
 
 /* ---- areas ---- */
 
-/* Within the file, and not of holes: memory is taken for bytes that somebody wrote, not for a length that somebody claims. */
+/* Within the file, and not of holes: memory is taken for what somebody wrote, not for a length that is claimed. */
 static bool area_ok(const struct td_keep_old *o, const struct keep_area *a)
 {
 	uint64_t states, bytes;

@@ -2,8 +2,8 @@
 /*
  * Disk specifications: text to nodes and a path, and back.  Names are not looked up here, and no file is touched.
  *
- * The first ':' outside parentheses ends the drivers.  All behind it is the path, as it is: whoever has a file whose name
- * holds ':' or ',' can name it.
+ * The first ':' outside parentheses ends the drivers.  All behind it is the path, as it is: whoever has a file whose
+ * name holds ':' or ',' can name it.
  */
 #include <blktap/spec.h>
 

@@ -73,7 +73,7 @@ int td_node_open(const struct td_place *at, const struct td_driver *drv, const c
 
 /* ---- one stack ---- */
 
-/* From the top down: who closes may still write to what is below.  All are closed, whatever fails; the first error counts. */
+/* From the top down: who closes may still write to what is below.  All are closed; the first error is returned. */
 int td_stack_close(struct td_image *im)
 {
 	int result = 0;

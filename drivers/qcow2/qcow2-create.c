@@ -198,8 +198,8 @@ int qcow2_wished(const struct td_create *c, struct qcow2_header *ret_h, struct q
 /* ---- what is written ---- */
 
 /*
- * Behind the header, all within the first cluster: the extensions, then the backing file's name.  Where the name lies is
- * a field of the header, so this comes before that is encoded.
+ * Behind the header, all within the first cluster: the extensions, then the backing file's name.  Where the name lies
+ * is a field of the header, so this comes before that is encoded.
  */
 static int put_strings(struct wish *w, uint8_t *buf, struct td_err *ret_err)
 {

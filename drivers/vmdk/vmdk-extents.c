@@ -66,8 +66,8 @@ static bool overlaps_another(const struct vmdk *v, const struct vmdk_piece *p)
 }
 
 /*
- * Before anything is served: an extent that is too short would turn up as errors in the middle of a guest's work, and two
- * that overlap would change each other's data.
+ * Before anything is served: an extent that is too short would turn up as errors in the middle of a guest's work, and
+ * two that overlap would change each other's data.
  */
 static int check_piece(const struct vmdk *v, const struct vmdk_extent *e, const struct vmdk_piece *p,
 		       bool shared, struct td_err *ret_err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * One sparse extent, in its own file or in that of the descriptor: three kinds of header ("KDMV", "COWD", seSparse), one
- * map (blktap/grains.h).  The kinds' own files load the header; here is what the map asks of all of them.
+ * One sparse extent, in its own file or in that of the descriptor: three kinds of header ("KDMV", "COWD", seSparse),
+ * one map (blktap/grains.h).  The kinds' own files load the header; here is what the map asks of all of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -158,8 +158,8 @@ int vmdk_sparse_close(struct vmdk_sparse *s)
 	int r = td_grains_close(s->grains);
 
 	/*
-	 * The header promised room ahead of what was handed out; now it says where the file ends.  Not after a failure: then the
-	 * promise is what keeps the next writer away from what may be ours.
+	 * The header promised room ahead of what was handed out; now it says where the file ends.  Not after a failure:
+	 * then the promise is what keeps the next writer away from what may be ours.
 	 */
 	if (r == 0 && s->kind == VMDK_COWD && !s->im->read_only && !s->im->frozen)
 		r = vmdk_cowd_settle(s);

@@ -110,8 +110,8 @@ TD_CO TD_CHECK int td_grains_close(struct td_grains *g);
 
 /*
  * What the slot of this name in the driver table wants, in bytes of the disk: -EUCLEAN if an entry on the way makes no
- * sense, else the child's errors.  Reading takes no lock; what an entry named when it was looked up is not handed out to
- * anybody else meanwhile.
+ * sense, else the child's errors.  Reading takes no lock; what an entry named when it was looked up is not handed out
+ * to anybody else meanwhile.
  */
 TD_CO TD_CHECK int td_grains_preadv(struct td_grains *g, uint64_t off, const struct td_iov *iov);
 
