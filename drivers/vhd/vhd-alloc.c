@@ -209,7 +209,9 @@ int vhd_alloc_open(struct vhd *v, struct td_err *ret_err)
 		v->end_good = false;
 	}
 	v->next = v->end;
-	r = cut_tail(v, found);
+	r = vhd_footer_mend_start(v);
+	if (r == 0)
+		r = cut_tail(v, found);
 	if (r == 0)
 		r = vhd_footer_mend(v);
 	if (r == 0)

@@ -135,14 +135,23 @@ int vhd_footer_put(struct vhd *v, uint64_t host_off)
 	return td_image_pwrite(v->child, host_off, v->raw_footer, VHD_FOOTER, 0);
 }
 
-int vhd_footer_mend(struct vhd *v)
+int vhd_footer_mend_start(struct vhd *v)
 {
 	int r = 0;
 
 	if (!v->start_good) {
 		r = vhd_footer_put(v, 0);
+		if (r == 0)
+			r = vhd_barrier(v);
 		v->start_good = r == 0;
 	}
+	return r;
+}
+
+int vhd_footer_mend(struct vhd *v)
+{
+	int r = vhd_footer_mend_start(v);
+
 	if (r == 0 && !v->end_good) {
 		r = vhd_footer_put(v, v->end);
 		v->end_good = r == 0;

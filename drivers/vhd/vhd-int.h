@@ -116,7 +116,10 @@ TD_CO TD_CHECK int vhd_footer_switch(struct vhd *v, const struct vhd_footer *f);
 TD_CO TD_CHECK int vhd_footer_put(struct vhd *v, uint64_t host_off); /* no barrier */
 TD_CO TD_CHECK int vhd_barrier(struct vhd *v);
 
-/* Write those that are not good; no barrier. */
+/* Write the copy at the start, if it is not good; a barrier: the one at the end may go then. */
+TD_CO TD_CHECK int vhd_footer_mend_start(struct vhd *v);
+
+/* Write those that are not good; no barrier for the one at the end. */
 TD_CO TD_CHECK int vhd_footer_mend(struct vhd *v);
 
 /* ---- vhd-parent.c ---- */

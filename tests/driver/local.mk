@@ -73,6 +73,11 @@ tests_driver_test_vhd_parent_SOURCES = tests/driver/test-vhd-parent.c $(VHD_TEST
 tests_driver_test_vhd_parent_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_vhd_parent_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-vhd-tail
+tests_driver_test_vhd_tail_SOURCES = tests/driver/test-vhd-tail.c $(VHD_TEST_SOURCES)
+tests_driver_test_vhd_tail_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_vhd_tail_LDADD = $(DRIVER_TEST_LIBS)
+
 QCOW2_TEST_SOURCES = tests/driver/qcow2-fsck.c tests/driver/qcow2-fsck.h
 
 FORMAT_TEST_SOURCES = tests/driver/format-list.c tests/driver/format-run.c tests/driver/format-run.h \
