@@ -157,13 +157,33 @@ static int part_made(const struct td_create *c, char *path)
 	return 0;
 }
 
+/*
+ * The image takes the place of an old one once it is whole; its parts have their names from the start.  So what is
+ * there would be lost before, be it the old image's, or what the new one is made from.
+ */
+static int part_keeps(const struct td_create *c, const char *path, const struct stat *st,
+		      struct td_err *ret_err)
+{
+	if (st->st_size == 0 || !c->called || strcmp(c->path, c->called) == 0)
+		return 0;
+	return td_err_set(
+		ret_err, -EEXIST,
+		"%s: exists and is not empty, and would be lost before the new disk is whole: remove "
+		"it, or choose another name for the disk",
+		path);
+}
+
 static int part_create(const struct td_create *c, char *path, uint64_t size, struct td_err *ret_err)
 {
 	struct td_create tc = *c;
 	struct stat st;
 	bool existed = lstat(path, &st) == 0;
-	int r;
+	int r = existed ? part_keeps(c, path, &st, ret_err) : 0;
 
+	if (r < 0) {
+		free(path);
+		return r;
+	}
 	tc.path = path;
 	tc.child = NULL;
 	tc.size = size;

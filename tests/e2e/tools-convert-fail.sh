@@ -23,6 +23,20 @@ ln -s "$T/disk.raw" link.raw
 expect_fail 'is what is read' tap-img convert --force -f raw -O qcow2 disk.raw link.raw
 expect_fail 'is what is read' tap-img convert --force -f qcow2 -O raw s-chain.qcow2 s-64k.qcow2
 [ "$(sum_of disk.raw)" = "$want" ] || fail "the source has changed"
+# Of a disk of several files only the named one is replaced as a whole.
+cp disk.raw old-flat.vmdk
+expect_fail 'would be lost' \
+	tap-img convert -q --force -U -f raw -O vmdk -o subformat=monolithicFlat old-flat.vmdk old.vmdk
+same old-flat.vmdk disk.raw
+rm old-flat.vmdk
+tap-img convert -q -f raw -O vmdk -o subformat=twoGbMaxExtentSparse disk.raw old.vmdk
+expect_fail 'would be lost' \
+	tap-img convert -q --force -f qcow2 -O vmdk -o subformat=twoGbMaxExtentSparse s-chain.qcow2 old.vmdk
+tap-img convert -q --force -f qcow2 -O qcow2 -o data_file=old.data s-chain.qcow2 old.qcow2
+expect_fail 'would be lost' tap-img convert -q --force -U -O qcow2 -o data_file=old.data qcow2:old.qcow2 new.qcow2
+tap-img convert -q -O raw vmdk:old.vmdk old.raw
+same old.raw disk.raw
+absent old.vmdk.partial new.qcow2.partial || fail "a refused conversion left a file"
 touch left.partial
 expect_fail 'left by a conversion' tap-img convert -f raw -O raw disk.raw left
 expect_fail 'say the target.s format' tap-img convert -f raw disk.raw out2
