@@ -116,7 +116,7 @@ int td_image_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov
 
 	if (r < 0)
 		return r;
-	if (!im->drv->pwritev || ((flags & TD_COMPRESS) && !(im->drv->flags & (TD_COMPRESSES | TD_FILTER))))
+	if (!im->drv->pwritev || ((flags & TD_COMPRESS) && !im->limits.compresses))
 		return -ENOTSUP;
 	image_enter(im);
 	r = write_fua(im, off, iov, flags);

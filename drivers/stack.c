@@ -67,6 +67,8 @@ int td_node_open(const struct td_place *at, const struct td_driver *drv, const c
 	}
 	im->limits.device &=
 		!(drv->flags & TD_FORMAT); /* a format can be resized on one, as far as it goes */
+	/* Limits are often begun as a copy of the child's. */
+	im->limits.compresses &= (drv->flags & (TD_COMPRESSES | TD_FILTER)) != 0;
 	*ret_im = im;
 	return 0;
 }

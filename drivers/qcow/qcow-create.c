@@ -68,6 +68,11 @@ static int read_crypt(struct wish *w, struct td_opts *opts, struct td_err *ret_e
 	return 0;
 }
 
+bool qcow_compresses(struct td_opts *opts)
+{
+	return td_opts_get(opts, "encrypt.format") == NULL;
+}
+
 static int lay_out(struct wish *w, uint64_t size, struct td_opts *opts, struct td_err *ret_err)
 {
 	size_t name = 0;

@@ -44,6 +44,7 @@ TD_CO TD_CHECK int qcow_data_write(struct td_image *im, uint64_t host_off, uint6
 
 /* ---- qcow-create.c ---- */
 
+bool qcow_compresses(struct td_opts *opts);
 TD_CO TD_CHECK int qcow_create(const struct td_create *c, struct td_err *ret_err);
 TD_CO TD_CHECK int qcow_measure(struct td_measure *m, struct td_err *ret_err);
 

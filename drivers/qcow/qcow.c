@@ -153,6 +153,7 @@ static int qcow_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 		r = qcow_crypt_open(q, opts, ret_err);
 	if (r == 0)
 		r = open_grains(q, opts, ret_err);
+	im->limits.compresses = q->h.crypt == QCOW_CRYPT_NONE;
 	if (r < 0) {
 		td_crypt_free(q->crypt);
 		free(im->backing_path);
@@ -192,8 +193,6 @@ static int qcow_pwritev(struct td_image *im, uint64_t off, const struct td_iov *
 
 	if (!(flags & TD_COMPRESS))
 		return td_grains_pwritev(grains_of(im), off, iov, flags);
-	if (header_of(im)->crypt)
-		return -ENOTSUP;
 	r = qcow_write_packed(im->state, off, iov);
 	return r == 0 && (flags & TD_FUA) ? td_grains_flush(grains_of(im)) : r;
 }
@@ -269,6 +268,7 @@ const struct td_driver td_qcow = {
 	.probe = qcow_probe,
 	.create = qcow_create,
 	.measure = qcow_measure,
+	.compresses = qcow_compresses,
 	.open = qcow_open,
 	.close = qcow_close,
 	.preadv = qcow_preadv,

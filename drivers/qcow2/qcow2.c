@@ -110,6 +110,7 @@ static void set_limits(struct qcow2 *q)
 	im->limits.trim_granularity = (uint32_t)qcow2_sub_size(q);
 	im->limits.zero_efficient = (q->h.version >= 3 || q->h.backing_len == 0) &&
 				    (!q->data_raw || q->data->limits.zero_efficient);
+	im->limits.compresses = !q->h.crypt && !q->g.data_file;
 }
 
 static void state_init(struct qcow2 *q, struct td_image *im)
@@ -285,13 +286,19 @@ static int qcow2_close(struct td_image *im)
 	return r;
 }
 
+/* Of an image that is made with these; of one that is there limits say it. */
+static bool qcow2_compresses(struct td_opts *opts)
+{
+	bool sealed = td_opts_get(opts, "encrypt.format") != NULL;
+	bool data_file = td_opts_get(opts, "data_file") != NULL;
+
+	return !sealed && !data_file;
+}
+
 static int qcow2_write(struct td_image *im, uint64_t guest_off, const struct td_iov *iov, unsigned flags)
 {
-	const struct qcow2 *q = im->state;
-
-	if (!(flags & TD_COMPRESS))
-		return qcow2_pwritev(im, guest_off, iov, flags);
-	return q->h.crypt || q->g.data_file ? -ENOTSUP : qcow2_pack_pwritev(im, guest_off, iov, flags);
+	return flags & TD_COMPRESS ? qcow2_pack_pwritev(im, guest_off, iov, flags)
+				   : qcow2_pwritev(im, guest_off, iov, flags);
 }
 
 static int qcow2_flush(struct td_image *im)
@@ -374,6 +381,7 @@ const struct td_driver td_qcow2 = {
 	.probe = qcow2_probe,
 	.create = qcow2_create,
 	.measure = qcow2_measure,
+	.compresses = qcow2_compresses,
 	.open = qcow2_open,
 	.close = qcow2_close,
 	.preadv = qcow2_preadv,

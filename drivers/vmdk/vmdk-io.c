@@ -77,7 +77,7 @@ int vmdk_pwritev(struct td_image *im, uint64_t off, const struct td_iov *iov, un
 
 	if (v->stream)
 		return vmdk_stream_pwritev(v->stream, off, iov, flags);
-	r = flags & TD_COMPRESS ? -ENOTSUP : vmdk_touch(v);
+	r = vmdk_touch(v);
 	if (r == 0 && v->own)
 		return vmdk_sparse_pwritev(v->own, off, iov, flags);
 	for (uint64_t done = 0; r == 0 && done < iov->len;) {

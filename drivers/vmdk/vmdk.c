@@ -69,6 +69,7 @@ static int vmdk_open(struct td_image *im, struct td_opts *opts, struct td_err *r
 	v->im = im;
 	im->read_only = im->child->read_only || (im->flags & (TD_OPEN_RDONLY | TD_OPEN_BACKING));
 	r = open_state(v, opts, ret_err);
+	im->limits.compresses = v->stream != NULL;
 	if (r == 0)
 		return 0;
 	(void)vmdk_extents_close(v); /* the first error is the one to tell */

@@ -74,7 +74,7 @@ struct td_env {
 #define TD_FAST      0x08u /* zero: -ENOTSUP rather than writing zeros out */
 /*
  * Write: keep it compressed.  Whole clusters (limits.cluster_size), but for the last, which may end with the image;
- * -EINVAL else.  What does not become smaller is written as it is; -ENOTSUP: the format has no compression.
+ * -EINVAL else.  What does not become smaller is written as it is; -ENOTSUP: not limits.compresses.
  */
 #define TD_COMPRESS 0x10u
 /* Zero: by this layer's own word, also where what is below it reads as zeros: the backing image is going to change. */
@@ -112,6 +112,7 @@ struct td_limits {
 	bool zero_efficient;       /* zero() is cheaper than writing */
 	uint32_t cluster_size;     /* the unit in which a format maps and allocates; 0: there is none */
 	bool device;               /* it is as long as it is: what a format has not used of it is no leak */
+	bool compresses;           /* TD_COMPRESS is obeyed; of others image.c refuses it */
 
 	/*
 	 * Each cluster is written once at most, with writes of whole ones that begin in the order of the disk, and
@@ -254,7 +255,7 @@ struct td_measure {
 #define TD_FILTER     0x02u /* child has the same bytes and size */
 #define TD_FORMAT     0x04u /* child holds the format's file */
 #define TD_KNOWS_FUA  0x08u /* pwritev and zero obey TD_FUA; for others image.c flushes */
-#define TD_COMPRESSES 0x10u /* pwritev can obey TD_COMPRESS; for others but filters image.c refuses it */
+#define TD_COMPRESSES 0x10u /* pwritev can obey TD_COMPRESS; limits.compresses says of which images */
 #define TD_STREAMS    0x20u /* create can make images of limits.once; the child is only appended to */
 
 /*

@@ -110,6 +110,33 @@ if timeout 100 tap-img convert -f qcow2 -O raw lies.qcow2 bad 2>err; then
 fi
 absent bad bad.partial || fail "a lying image left a target"
 
+# ---- -c to what has no compressed clusters: refused before anything is made or changed ----
+printf 'a pass phrase' >key
+for to in 'vmdk' 'vhd' 'raw' 'qcow encrypt.format=aes' 'qcow2 encrypt.format=luks,encrypt.iter-time=1' \
+	'qcow2 data_file=bad.data'; do
+	read -r format opts <<<"$to"
+	key='' create=()
+	[[ $opts != encrypt* ]] || key="(key-file=$T/key)"
+	[ -z "$opts" ] || create=(-o "$opts")
+	expect_fail "-c: ${format/raw/aio} images.* have no compressed" \
+		tap-img convert -c -f raw "${create[@]}" disk.raw "$format$key:$T/bad"
+	absent bad bad.partial bad.data || fail "-c to $to left a target"
+	tap-img create "${create[@]}" "$format$key:$T/bad" "$size"
+	before=$(sha256sum bad*)
+	expect_fail '-c: .*bad cannot have compressed clusters' \
+		tap-img convert -c -n -f raw disk.raw "$format$key:$T/bad"
+	grep -q 'in part' expect.err && fail "-c -n to $to: $(cat expect.err)"
+	[ "$(sha256sum bad*)" = "$before" ] || fail "-c -n to $to: the target has changed"
+	tap-img convert -n -f raw disk.raw "$format$key:$T/bad"
+	rm bad*
+done
+tap-img create qcow:small 1M
+expect_fail 'too few for the' tap-img convert -n -f raw disk.raw qcow:small
+grep -q 'in part' expect.err && fail "a target that is too small: $(cat expect.err)"
+tap-img create qcow:whole "$size"
+tap-img convert -c -n -f raw disk.raw qcow:whole
+qemu-img compare -q -f raw -F qcow disk.raw whole || fail "-c -n to qcow"
+
 # ---- interrupted ----
 for sig in INT TERM; do
 	rm -f slow slow.partial

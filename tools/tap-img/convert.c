@@ -236,6 +236,9 @@ static int use_target(struct convert_job *job, uint64_t size)
 	if (r == 0 && job->args->target_is_zero && job->target.im->backing)
 		return td_err_set(job->err, -EINVAL, "--target-is-zero: %s has a backing file",
 				  job->target.im->name);
+	if (r == 0 && job->args->compress && !job->target.im->limits.compresses)
+		return td_err_set(job->err, -ENOTSUP, "-c: %s cannot have compressed clusters",
+				  job->target.im->name);
 	return r;
 }
 
@@ -347,6 +350,7 @@ static int copy_all(struct convert_job *job)
 		return r;
 	progress_begin(&c->progress, c->env->loop, progress_how(a->quiet, a->progress),
 		       c->size == UINT64_MAX ? 0 : c->size);
+	job->target.begun = true;
 	r = copy_run(c, job->err);
 	if (r == 0)
 		r = with_bitmaps(job, bitmaps_copy);

@@ -147,6 +147,7 @@ int target_make(struct target *t, uint64_t size, struct td_opts *opts, struct td
 {
 	int r = choose_name(t, ret_err);
 
+	t->begun = r == 0;
 	if (r == 0)
 		r = td_image_create(t->env, t->spec, size, opts, t->force, ret_err);
 	if (r < 0)
@@ -262,7 +263,7 @@ void target_drop(struct target *t, struct td_err *ret_err)
 	target_unlink(t);
 	if (t->made)
 		td_err_set(ret_err, 0, "%s (%s is removed)", ret_err->msg, t->spec->path);
-	else if (open && !t->sent)
+	else if (open && t->begun && !t->sent)
 		td_err_set(ret_err, 0, "%s (%s is written in part)", ret_err->msg, t->spec->path);
 	td_spec_free(t->spec);
 	for (unsigned i = 0; i < t->nr_parts; i++)

@@ -22,6 +22,7 @@ struct target {
 	char *path;           /* what the file is called in the end; NULL: it is written in place */
 	bool sent;            /* it is standard output */
 	bool made;            /* the file is ours: gone if this fails */
+	bool begun;           /* it may have been written to */
 	bool force, replaces; /* there is such a file, whose place it takes */
 	struct stat old;      /* that file */
 	bool reads_zero;      /* where nothing was written */
