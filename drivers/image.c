@@ -258,7 +258,8 @@ int td_image_resize(struct td_image *im, uint64_t size, unsigned flags, struct t
 	if (r < 0)
 		return r;
 	if (!im->drv->resize)
-		return td_err_set(ret_err, -ENOTSUP, "%s: driver %s cannot resize", im->name, im->drv->name);
+		return td_err_set(ret_err, -ENOTSUP, "%s: images of the format %s cannot be resized",
+				  im->name, im->drv->name);
 	if (size > TD_IMAGE_MAX)
 		return td_err_set(ret_err, -EFBIG, "%s: no image can be larger than 2^63-1 bytes", im->name);
 	if (size < im->size && !(flags & TD_RESIZE_SHRINK))

@@ -140,6 +140,15 @@ for compat in 1.1 0.10; do
 	resized qcow2 short.qcow2 4M $((4 << 20))
 	rm short.qcow2
 done
+# What cannot be resized says what to do instead.
+tap-img create vmdk:v.vmdk 2M
+before=$(sha256sum v.vmdk)
+expect_fail 'format vmdk cannot.* 3145728 bytes \(tap-img create\).*convert -n' tap-img resize vmdk:v.vmdk +1M
+expect_fail 'format vmdk cannot.*tap-img dd with count=' tap-img resize --shrink "throttle/vmdk:$T/v.vmdk" 1M
+tap-img resize -q vmdk:v.vmdk 2M # it is so already
+[ "$(sha256sum v.vmdk)" = "$before" ] || fail "a refused resize changed something"
+tap-img create vmdk:w.vmdk 3145728
+tap-img convert -n -f vmdk v.vmdk vmdk:w.vmdk
 tap-img resize --json qcow2:q.qcow2 600M | python3 -c '
 import json, sys
 o = json.load(sys.stdin)

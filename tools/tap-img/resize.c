@@ -69,6 +69,30 @@ static int new_size(struct resize_job *job, const struct td_image *im)
 
 /* ---- the verb ---- */
 
+/* What to do with a format whose images stay as large as they are. */
+static int refuse(const struct resize_job *job, const struct td_image *im)
+{
+	const struct td_image *layer = td_image_layer(im);
+
+	if (job->size < im->size)
+		return td_err_set(
+			job->err, -ENOTSUP,
+			"%s: images of the format %s cannot be resized: tap-img dd with count= makes "
+			"a new one of the part that is to be kept",
+			layer->name, layer->drv->name);
+	return td_err_set(job->err, -ENOTSUP,
+			  "%s: images of the format %s cannot be resized: make a new one of %" PRIu64
+			  " bytes (tap-img create) and convert this one into it (tap-img convert -n)",
+			  layer->name, layer->drv->name, job->size);
+}
+
+static int resize(const struct resize_job *job, struct td_image *im)
+{
+	if (!td_image_layer(im)->drv->resize)
+		return refuse(job, im);
+	return td_image_resize(im, job->size, job->shrink ? TD_RESIZE_SHRINK : 0, job->err);
+}
+
 static int resize_co(void *arg)
 {
 	struct resize_job *job = arg;
@@ -80,7 +104,7 @@ static int resize_co(void *arg)
 		return r;
 	r = new_size(job, im);
 	if (r == 0 && job->size != im->size)
-		r = td_image_resize(im, job->size, job->shrink ? TD_RESIZE_SHRINK : 0, job->err);
+		r = resize(job, im);
 	r2 = td_image_close(im);
 	if (r == 0 && r2 < 0)
 		r = td_err_set(job->err, r2, "%s: cannot be written: %s", job->spec->path, strerror(-r2));
