@@ -110,7 +110,7 @@ static int last_entry(void *arg, const struct grains_entry *e)
 
 static int become_fixed(struct td_grains *g)
 {
-	struct last l = { .g = g, .end = grains_first(g) };
+	struct last l = { .g = g, .end = grains_used_to(g) };
 	struct grains_walk w = { .arg = &l, .table = last_table, .entry = last_entry };
 	int r = grains_walk(g, &w);
 
@@ -194,6 +194,38 @@ void grains_cut(struct td_grains *g)
 	/* Longer than needed is no harm. */
 	if (g->grown && g->im->child->size > g->end)
 		td_ignore(td_image_resize(g->im->child, g->end, TD_RESIZE_SHRINK, NULL));
+}
+
+/* ---- the start of the file ---- */
+
+/* What the sector holds of the directory is the disk's own after a commit, and nobody changes it without `alloc`. */
+static int put_head(struct td_grains *g, const void *head, size_t len)
+{
+	uint8_t sector[TD_KEEP_SECTOR];
+	int r = td_meta_commit(g->meta);
+
+	if (r == 0)
+		r = td_image_pread(g->im->child, 0, sector, sizeof(sector), 0);
+	if (r < 0)
+		return r;
+	memcpy(sector, head, len);
+	r = td_image_pwrite(g->im->child, 0, sector, sizeof(sector), 0);
+	if (r == 0)
+		r = td_image_flush(g->im->child);
+	if (r < 0)
+		td_image_freeze(g->im);
+	td_meta_forget(g->meta, TD_GRAINS_DIRECTORY);
+	return r;
+}
+
+int td_grains_put_head(struct td_grains *g, const void *head, size_t len)
+{
+	int r;
+
+	td_mutex_lock(&g->alloc);
+	r = put_head(g, head, len);
+	td_mutex_unlock(&g->alloc);
+	return r;
 }
 
 /* ---- tables ---- */

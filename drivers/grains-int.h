@@ -62,6 +62,12 @@ static inline uint64_t grains_first(const struct td_grains *g)
 	return TD_MAX(g->c.data_from, td_align_up(g->c.dir_off + g->dir_bytes, TD_KEEP_SECTOR));
 }
 
+/* What is in use though no entry says so ends here. */
+static inline uint64_t grains_used_to(const struct td_grains *g)
+{
+	return TD_MAX(grains_first(g), g->c.ops->used_to ? g->c.ops->used_to(g->im) : 0);
+}
+
 /* ---- grains-map.c ---- */
 
 struct grains_extent {

@@ -204,6 +204,22 @@ static int empty_table(struct td_grains *g, uint64_t table)
 	return r < 0 ? r : grains_name_table(g, table, 0);
 }
 
+/* Nothing names a grain any more; what else is in use may lie behind where they were. */
+static int cut_all(struct td_grains *g)
+{
+	uint64_t end = grains_used_to(g);
+	int r = 0;
+
+	if (!g->fixed_size)
+		r = td_image_resize(g->im->child, end, TD_RESIZE_SHRINK, NULL);
+	/* A block device stays as long as it is, and what it holds there is not zeros. */
+	if (r == 0 || r == -ENOTSUP || r == -EINVAL)
+		g->end = end;
+	if (r == 0)
+		g->touched = g->end;
+	return r == -ENOTSUP || r == -EINVAL ? 0 : r;
+}
+
 int td_grains_empty(struct td_grains *g)
 {
 	uint64_t nr = td_div_up(g->im->size, 1ull << (g->c.table_bits + g->c.grain_bits));
@@ -218,12 +234,5 @@ int td_grains_empty(struct td_grains *g)
 	grains_forget_tables(g);
 	td_meta_forget(g->meta, TD_GRAINS_TABLES);
 	td_packed_forget(g->packed, 0, INT64_MAX);
-	if (!g->fixed_size)
-		r = td_image_resize(g->im->child, grains_first(g), TD_RESIZE_SHRINK, NULL);
-	/* A block device stays as long as it is, and what it holds there is not zeros. */
-	if (r == 0 || r == -ENOTSUP || r == -EINVAL)
-		g->end = grains_first(g);
-	if (r == 0)
-		g->touched = g->end;
-	return r == -ENOTSUP || r == -EINVAL ? 0 : r;
+	return cut_all(g);
 }

@@ -42,6 +42,12 @@ TD_CO TD_CHECK int qcow_data_read(struct td_image *im, uint64_t host_off, uint64
 TD_CO TD_CHECK int qcow_data_write(struct td_image *im, uint64_t host_off, uint64_t guest_off,
 				   const struct td_iov *iov);
 
+/* ---- qcow-backing.c ---- */
+
+TD_CO TD_CHECK int qcow_set_backing(struct td_image *im, const char *path, const char *format,
+				    struct td_err *ret_err);
+uint64_t qcow_name_end(const struct td_image *im); /* as td_grains_ops has it */
+
 /* ---- qcow-create.c ---- */
 
 bool qcow_compresses(struct td_opts *opts);

@@ -61,6 +61,7 @@ static const struct td_grains_ops grains_ops = {
 	.table_raw = l1_entry,
 	.inflate = qcow_unpack,
 	.enough = qcow_unpack_enough,
+	.used_to = qcow_name_end,
 };
 
 /* Of encrypted images: data pass the cipher, so the map may not read or write a grain by itself. */
@@ -71,6 +72,7 @@ static const struct td_grains_ops sealed_ops = {
 	.table_raw = l1_entry,
 	.inflate = qcow_unpack,
 	.enough = qcow_unpack_enough,
+	.used_to = qcow_name_end,
 	.read = qcow_data_read,
 	.write = qcow_data_write,
 };
@@ -230,8 +232,13 @@ static int qcow_check(struct td_image *im, unsigned fix, struct td_check *ret)
 
 static int qcow_empty(struct td_image *im, struct td_err *ret_err)
 {
+	const struct qcow_header *h = header_of(im);
+	uint64_t l1_end = td_align_up(h->l1_off + qcow_l1_entries(h) * 8, 512);
 	int r = td_grains_empty(grains_of(im));
 
+	/* A name behind the clusters keeps the file from being cut. */
+	if (r == 0 && h->backing_len > 0 && h->backing_off > l1_end)
+		td_ignore(td_image_trim(im->child, l1_end, td_align_down(h->backing_off, 512) - l1_end));
 	return r < 0 ? td_err_set(ret_err, r, "%s: cannot be emptied: %s", im->name, strerror(-r)) : 0;
 }
 
@@ -278,6 +285,7 @@ const struct td_driver td_qcow = {
 	.flush = qcow_flush,
 	.extent = qcow_extent,
 	.check = qcow_check,
+	.set_backing = qcow_set_backing,
 	.empty = qcow_empty,
 	.info = qcow_info,
 	.counters = qcow_counters,

@@ -69,6 +69,9 @@ struct td_grains_ops {
 	int (*read)(struct td_image *im, uint64_t host_off, uint64_t guest_off, const struct td_iov *iov);
 	int (*write)(struct td_image *im, uint64_t host_off, uint64_t guest_off, const struct td_iov *iov);
 
+	/* What else of the file is in use ends here, at the latest; NULL, 0: nothing is behind the directory. */
+	uint64_t (*used_to)(const struct td_image *im);
+
 	/* All before `end` is going to be handed out: on disk before anything names it.  May be NULL.  TD_CO */
 	int (*grow)(struct td_image *im, uint64_t end);
 };
@@ -134,6 +137,13 @@ struct td_grains_used {
 
 TD_CO TD_CHECK int td_grains_check(struct td_grains *g, unsigned fix, const struct td_grains_used *used,
 				   unsigned nr_used, struct td_check *ret);
+
+/*
+ * Write the first len bytes of the file (512 at most), which may share their sector with the directory.  All that was
+ * written before is on disk before, and they are when it returns 0; never a part of them.  On failure the image is
+ * frozen, for nobody knows which are there.
+ */
+TD_CO TD_CHECK int td_grains_put_head(struct td_grains *g, const void *head, size_t len);
 
 /* Every entry becomes a hole; durable afterwards.  Nothing else is in flight. */
 TD_CO TD_CHECK int td_grains_empty(struct td_grains *g);

@@ -164,6 +164,11 @@ tests_driver_test_grains_packed_SOURCES = tests/driver/test-grains-packed.c
 tests_driver_test_grains_packed_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
 tests_driver_test_grains_packed_LDADD = $(DRIVER_TEST_LIBS)
 
+DRIVER_TESTS += tests/driver/test-qcow-backing
+tests_driver_test_qcow_backing_SOURCES = tests/driver/test-qcow-backing.c
+tests_driver_test_qcow_backing_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)
+tests_driver_test_qcow_backing_LDADD = $(DRIVER_TEST_LIBS)
+
 DRIVER_TESTS += tests/driver/test-vmdk-backing
 tests_driver_test_vmdk_backing_SOURCES = tests/driver/test-vmdk-backing.c
 tests_driver_test_vmdk_backing_CPPFLAGS = $(DRIVER_TEST_CPPFLAGS)

@@ -64,5 +64,22 @@ for subformat in monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat vmfs vmf
 done
 [ -z "$(find /dev -maxdepth 1 -name "${device##*/}-*")" ] || fail "files were made beside the device"
 
+# The name of a backing file that rebase puts behind the clusters of a qcow is in use there.
+blkdiscard -z "$device" 2>/dev/null || dd if=/dev/zero of="$device" bs=1M status=none || true
+tap-img create --force qcow:"$device" 12M >/dev/null
+tap-img convert -q -n -f raw data.raw qcow:"$device"
+echo "allow $T" >conf
+export BLKTAP_CONF=$T/conf
+tap-img rebase -u -b "$T/large.raw" -F raw qcow:"$device"
+spec="qcow(backing-format=raw):$device" kind="qcow over a file"
+tap-img convert --force -O raw "$spec" model.raw
+start_tapdisk --nbd "unix:$T/s" "$spec"
+qemu-io -f raw -c 'write -q -P 8 2M 300k' -c flush "nbd+unix:///?socket=$T/s"
+stop_tapdisk
+qemu-io -f raw -c 'write -q -P 8 2M 300k' model.raw
+tap-img info "$spec" | grep -q "$T/large.raw" || fail "$kind: the name is gone"
+tap-img compare -q raw:model.raw "$spec" || fail "$kind: it reads as something else"
+sound "written"
+
 losetup -d "$device"
 say "ok"

@@ -14,6 +14,7 @@ E2E += tests/e2e/tools-bitmap.sh
 E2E += tests/e2e/tools-map.sh
 E2E += tests/e2e/tools-rebase.sh
 E2E += tests/e2e/rebase-vmdk.sh
+E2E += tests/e2e/rebase-qcow.sh
 EXTRA_DIST += tests/e2e/chains.py
 E2E += tests/e2e/tools-snapshot.sh
 E2E += tests/e2e/tools-config.sh
