@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* See throttle-gate.h. */
+/* The leaky buckets of the throttle filter: when a request may go, and what it pays.  See throttle-gate.h. */
 #include "throttle-gate.h"
 
 #define NS_PER_S 1000000000ull

@@ -14,6 +14,7 @@ struct cursor {
 	size_t pos;
 };
 
+/* Between blanks, or between quotes; a quote that is not closed is a letter like any other. */
 static struct vmdk_str next_word(struct cursor *c)
 {
 	const char *at;
@@ -35,6 +36,7 @@ static struct vmdk_str next_word(struct cursor *c)
 	return (struct vmdk_str){ at, len };
 }
 
+/* 18 digits at most, so that nothing wraps here. */
 static int to_number(struct vmdk_str s, uint64_t *ret)
 {
 	uint64_t v = 0;
@@ -83,6 +85,7 @@ static int bad_line(struct vmdk_str line, const char *what, struct td_err *ret_e
 			  line.at, what);
 }
 
+/* RW 4192256 SPARSE "disk-s001.vmdk" [0]: access, sectors, type, file, and where in it a flat one begins. */
 static int decode_extent(struct vmdk_str line, struct vmdk_extent *ret, struct td_err *ret_err)
 {
 	struct cursor c = { .s = line };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* See matrix-shape.h.  Nothing here is about our driver but test_create. */
+/* A random qcow2 disk of the matrix: its shape from a seed, made by QEMU or by us.  See matrix-shape.h.
+ *
+ * Nothing here is about our driver but test_create. */
 #include "matrix-shape.h"
 
 #include <stdarg.h>

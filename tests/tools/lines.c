@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See lines.h.
+ * Disks and configuration files as people write them, and random ones.  See lines.h.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -91,6 +91,7 @@ static int check_way(const struct args *a, struct td_err *ret_err)
 	return 0;
 }
 
+/* All of the command line, and which way, before anything is touched. */
 static int check(void *arg, char *const *operands, unsigned nr, struct td_err *ret_err)
 {
 	struct args *a = arg;

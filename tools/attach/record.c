@@ -178,6 +178,7 @@ static int from_json(struct attach *a, json_t *o)
 
 /* ---- on disk ---- */
 
+/* *ret_a is set even if the record is damaged (-EUCLEAN): then all that can be there is undone (ATTACH_UNDO). */
 int attach_load(const char *vdev, struct attach **ret_a, struct td_err *ret_err)
 {
 	td_cleanup(free) char *path = NULL;
@@ -265,6 +266,7 @@ int attach_save(const struct attach *a, struct td_err *ret_err)
 	return r < 0 ? td_err_set(ret_err, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
+/* The record goes last: as long as it is there the detach can be repeated. */
 int attach_remove(const char *vdev, struct td_err *ret_err)
 {
 	td_cleanup(free) char *path = NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See diskspec.h.
+ * A specification as it is passed to a daemon: checked, with an absolute path.  See diskspec.h.
  */
 #include <blktap/spec.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See operand.h.
+ * SPEC|FILE on a command line, to a specification.  See operand.h.
  */
 #include "operand.h"
 

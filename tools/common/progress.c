@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See progress.h.
+ * The progress bar, its lines, and rates.  See progress.h.
  */
 #include "progress.h"
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* tap-bench(1): the command line. */
+/*
+ * tap-bench(1): the command line, and what is done with it: one target, or a target and a file in turns.
+ */
 #include "bench.h"
 #include "tools/common/cli.h"
 #include "tools/common/print.h"
@@ -151,6 +153,7 @@ static int check_words(const struct args *a, struct job *job, struct td_err *err
 	return 0;
 }
 
+/* All of the command line is judged before a daemon is started or a byte is written. */
 static int check(void *args, char *const *operands, unsigned nr, struct td_err *ret_err)
 {
 	struct args *a = args;
@@ -178,6 +181,7 @@ static int check(void *args, char *const *operands, unsigned nr, struct td_err *
 
 /* ---- what is done ---- */
 
+/* A result has histograms of some ten KiB: too large for a stack. */
 static int single(const struct args *a, const char *shown, const struct target_ops *ops, const char *address,
 		  struct td_err *ret_err)
 {

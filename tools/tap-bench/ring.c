@@ -18,6 +18,7 @@ static struct blktap *client_of(const struct target *t)
 	return td_container_of(t, const struct ring, t)->b;
 }
 
+/* Buffers for every request of every lane at once, so that a lane never waits for memory. */
 static int ring_open(const char *address, const struct job *job, struct target **ret, uint64_t *ret_size,
 		     struct td_err *ret_err)
 {

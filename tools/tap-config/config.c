@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See config.h.  The grammar is xl's:
+ * A guest configuration to settings, Python refused or stepped over.  See config.h.
+ *
+ * The grammar is xl's:
  *
  *	statement = NAME ("=" | "+=") value, ended by a newline or ';'
  *	value = STRING | NUMBER | "[" [value {"," value} [","]] "]", with newlines between the brackets

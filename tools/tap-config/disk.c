@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See disk.h.  libxl's parser is a lexer: at each place of the text the rule that matches the most characters wins, the
+ * A disk's string, read as libxl reads it.  See disk.h.
+ *
+ * libxl's parser is a lexer: at each place of the text the rule that matches the most characters wins, the
  * first one of several that match equally many; characters that a rule only looks at ahead count for that.  The rules
  * stand here in libxl's order, so that a text means the same here and there, in the odd cases too.
  */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See host.h.
+ * The facts of a host on which a verdict stands.  See host.h.
  */
 #include "host.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See lexer.h.
+ * A guest configuration to tokens, those of xl's lexer and Python's.  See lexer.h.
  */
 #include "lexer.h"
 

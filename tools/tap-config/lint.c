@@ -11,6 +11,7 @@
 #include "tools/common/print.h"
 #include "verbs.h"
 
+/* Exit codes that are no errors, for main(). */
 int lint_exit;
 
 struct lint_args {
@@ -27,6 +28,7 @@ struct lint {
 	enum severity worst;
 };
 
+/* What of the guest decides who serves its disks: an HVM guest, or one with a framebuffer, has a QEMU of its own. */
 static void look_at_guest(struct lint *l)
 {
 	const char *type = cfg_string(&l->config.cfg, "type"),
@@ -158,6 +160,7 @@ static int lint_disk(struct lint *l, unsigned nr)
 
 /* ---- the file ---- */
 
+/* xl reads no disk of such a file at all; what is said of them holds once that is mended. */
 static int lint_code(struct lint *l)
 {
 	static const char text[] = "not xl's syntax: it refuses the whole file for that";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See load.h.
+ * A configuration file and its disks, for all verbs.  See load.h.
  */
 #include <stdio.h>
 

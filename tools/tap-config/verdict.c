@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See verdict.h.  First libxl's choice of a backend (libxl_device.c of Xen 4.14 to 4.20: phy, then qdisk, then tap, the
+ * What libxl does with a disk, and who serves it.  See verdict.h.
+ *
+ * First libxl's choice of a backend (libxl_device.c of Xen 4.14 to 4.20: phy, then qdisk, then tap, the
  * first one that takes the disk), then who is behind that on this host, then whether the file is what the line says.
  */
 #include "verdict.h"

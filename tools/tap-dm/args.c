@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See args.h.  A table of QEMU's options: what libxl passes for every domain is taken, what asks for something that
+ * QEMU's command line, as libxl writes it.  See args.h.
+ *
+ * A table of QEMU's options: what libxl passes for every domain is taken, what asks for something that
  * this program does not do is refused by name, and so is everything that is not in the table.
  */
 #include <limits.h>

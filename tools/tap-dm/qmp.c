@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See qmp.h.  A message is a JSON object, wherever it ends: libxl writes CR LF behind it, libxenstat nothing at all.
+ * QEMU's machine protocol on one connection.  See qmp.h.
+ *
+ * A message is a JSON object, wherever it ends: libxl writes CR LF behind it, libxenstat nothing at all.
  * Of QEMU's commands there are those that are asked of the device model of a PV domain; any other is refused as QEMU
  * refuses what it does not know.
  */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See server.h.
+ * The sockets of the device model, and their loop.  See server.h.
  */
 #include "server.h"
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See bitmaps.h.  What is enabled in the source is enabled in the copy, and records from then on.
+ * convert --bitmaps: dirty bitmaps made anew in another image.  See bitmaps.h.
+ *
+ * What is enabled in the source is enabled in the copy, and records from then on.
  */
 #include "bitmaps.h"
 

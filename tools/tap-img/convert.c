@@ -206,6 +206,7 @@ static int refuse_data_file(struct convert_job *job)
 	return r == 0 && path ? refuse_same_file(job, path) : r;
 }
 
+/* What can be refused without the target's file is refused before that is made. */
 static int make_target(struct convert_job *job, uint64_t size)
 {
 	const struct convert_args *a = job->args;
@@ -228,6 +229,7 @@ static int make_target(struct convert_job *job, uint64_t size)
 	return r;
 }
 
+/* What is in it is unknown, so zeros are written too, unless somebody knows better (--target-is-zero). */
 static int use_target(struct convert_job *job, uint64_t size)
 {
 	int r = target_use(&job->target, size, job->err);
@@ -369,6 +371,7 @@ static double now_s(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+/* Sources first: an error in them must not cost a target.  target_drop() takes away what is not finished. */
 static int convert_co(void *arg)
 {
 	struct convert_job *job = arg;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See copy.h.
+ * Copying a disk by several coroutines, which write in the order of the disk.  See copy.h.
  */
 #include "copy.h"
 

@@ -41,6 +41,7 @@ struct dd_job {
 
 /* ---- what is copied ---- */
 
+/* In bytes; without wrapping, for bs, skip and count are anybody's. */
 static int choose_part(struct dd_job *job)
 {
 	const struct dd_args *a = job->args;
@@ -99,6 +100,7 @@ static int copy(struct dd_job *job, void *buf)
 	return r;
 }
 
+/* The target is whole sectors; what is behind the last byte that is copied is zeros. */
 static int dd(struct dd_job *job)
 {
 	const struct dd_args *a = job->args;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See digest.h.  OpenSSL does the counting.
+ * The SHA-256 of what is copied.  See digest.h.
+ *
+ * OpenSSL does the counting.
  */
 #include "digest.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See env.h.
+ * Loop, engine, pool and policy of a command that works on images.  See env.h.
  */
 #include "env.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See facts.h.
+ * What `info` says of an image, as JSON and for people.  See facts.h.
  */
 #include "facts.h"
 #include <blktap/err.h>

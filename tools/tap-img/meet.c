@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See meet.h.
+ * Where two chains of backing images become the same.  See meet.h.
  */
 #include "meet.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See newimage.h.
+ * Options and backing file of a new image, for create and convert.  See newimage.h.
  */
 #include "newimage.h"
 

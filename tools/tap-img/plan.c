@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See plan.h.
+ * A disk cut into pieces to be copied.  See plan.h.
  */
 #include "plan.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See snaps.h.
+ * Snapshots, shown as JSON and for people.  See snaps.h.
  */
 #include "snaps.h"
 

@@ -59,6 +59,7 @@ static int list(struct snapshot_job *job, struct td_image *im)
 	return job->snaps ? 0 : -ENOMEM;
 }
 
+/* Without its chain: a snapshot is of this image alone.  Listing takes no lock, so a disk in use can be asked. */
 static int snapshot_co(void *arg)
 {
 	struct snapshot_job *job = arg;

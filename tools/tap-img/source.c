@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See source.h.
+ * Images that are read from, several as one disk.  See source.h.
  */
 #include "source.h"
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See stream.h.  Standard input may be shared with other programs, so its flags are not changed: a pipe is read when
+ * A disk from standard input or to standard output.  See stream.h.
+ *
+ * Standard input may be shared with other programs, so its flags are not changed: a pipe is read when
  * the loop says that it holds something, which returns what there is.
  */
 #include "stream.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See target.h.
+ * The image that is written to, under another name until it is whole.  See target.h.
  *
  * Order on disk: the image's own order until it is closed; the file's bytes and length; the name; the folder.
  */

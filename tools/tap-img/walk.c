@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See walk.h.
+ * Going over a disk piece by piece, several at a time.  See walk.h.
  */
 #include "walk.h"
 

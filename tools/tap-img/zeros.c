@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * See zeros.h.
+ * Finding zeros among bytes.  See zeros.h.
  */
 #include "zeros.h"
 
