@@ -19,6 +19,7 @@ struct check {
 	unsigned fix;
 	struct td_runs runs;
 	uint64_t last; /* host byte behind the last grain */
+	uint64_t last_table;
 	/* There are streams whose entries do not say where they end, or the format keeps count: gaps tell nothing. */
 	bool endless;
 };
@@ -85,8 +86,13 @@ static int see_table(void *arg, uint64_t table, uint64_t off, int error)
 
 	if (r == 0 && !td_in_range(off, g->table_bytes, td_align_up(g->im->child->size, TD_KEEP_SECTOR)))
 		r = -EUCLEAN;
-	if (r == 0)
-		return td_runs_add(&c->runs, off, g->table_bytes);
+	if (r == 0) {
+		bool again = off == c->last_table; /* a directory of junk may say so a million times */
+
+		c->last_table = off;
+		r = td_runs_add(&c->runs, off, g->table_bytes);
+		return r == 0 && again ? 1 : r;
+	}
 	if (r != -EUCLEAN) {
 		c->ret->errors++;
 		td_check_say(c->ret, "table %" PRIu64 " cannot be found: %s", table, strerror(-r));

@@ -35,6 +35,9 @@ enum {
 #define TABLE          (VMDK_SE_PER_TABLE * 8 / VMDK_SECTOR)
 #define TABLE_THERE    0x10000000u /* the upper half of a directory's entry */
 
+/* 64 TiB, in sectors: ESXi's largest disk has 62.  The directory of more takes seconds to walk, whatever is in it. */
+#define CAPACITY_MAX (1ull << 37)
+
 static bool all_zero(const uint8_t *from, const uint8_t *end)
 {
 	while (from < end && *from == 0)
@@ -74,6 +77,8 @@ static int check_regions(const struct vmdk_se *se, struct td_err *ret_err)
 	if (se->capacity == 0 || se->capacity > VMDK_MAX_SECTORS)
 		return td_err_set(ret_err, -EUCLEAN, "its capacity of %llu sectors cannot be",
 				  (unsigned long long)se->capacity);
+	if (se->capacity > CAPACITY_MAX)
+		return refuse("a capacity of sectors", se->capacity, ret_err);
 	if (se->gd_len < td_div_up(directory, VMDK_SECTOR))
 		return td_err_set(ret_err, -EUCLEAN,
 				  "its grain directory has %llu sectors, too few for a capacity of %llu",
