@@ -5,11 +5,16 @@ import sys
 
 import hostile_qcow
 import hostile_qcow2
+import hostile_qcow2_more
+import hostile_sesparse
+import hostile_vdi
 import hostile_vhd
+import hostile_vhdx
 import hostile_vmdk
 from hostile_lib import Folder
 
 f = Folder(sys.argv[3], sys.argv[4], sys.argv[1])
-for module in (hostile_qcow, hostile_qcow2, hostile_vhd, hostile_vmdk):
+for module in (hostile_qcow, hostile_qcow2, hostile_qcow2_more, hostile_vhd, hostile_vhdx, hostile_vdi,
+               hostile_vmdk, hostile_sesparse):
     module.images(f, sys.argv[2])
 f.done(sys.argv[5])

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Some six hundred images that lie, of every format, and each command of tap-img and tapdisk on each of them:
+# Some thousand images that lie, of every format, and each command of tap-img and tapdisk on each of them:
 # hostile-corpus.py (the tables of qcow2) and hostile-formats.py (all others) make them, hostile-tools.py says what is
 # demanded.  SEED repeats a run, HOSTILE_MUTATIONS makes more of them, HOSTILE_VERBS=all runs all commands (long)
-# and not only reading and repairing, HOSTILE_BIN runs the programs of another folder (of a build with sanitizers).
+# and not only reading and repairing, and of vhdx, vdi, seSparse, extended entries and data files all images and not a
+# sixth of them, HOSTILE_BIN runs the programs of another folder (of a build with sanitizers).
 . "${srcdir:-.}/tests/e2e/lib.sh"
 require python3 qemu-img
 bin=${HOSTILE_BIN:-$BUILD/bin}
