@@ -167,8 +167,7 @@ int qcow_measure(struct td_measure *m, struct td_err *ret_err)
 	else if (m->source)
 		r = td_measure_data(m->source, cluster, &data);
 	if (r < 0)
-		return td_err_set(ret_err, r, "%s: cannot tell what it holds: %s", m->source->name,
-				  strerror(-r));
+		return td_err_set(ret_err, r, "what it holds cannot be told: %s", strerror(-r));
 	m->fully_allocated = td_align_up(w.l1_end, cluster) + qcow_l1_entries(&w.h) * table + all;
 	m->required = m->fully_allocated - all + data;
 	return 0;

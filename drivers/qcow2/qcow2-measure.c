@@ -28,8 +28,7 @@ int qcow2_measure(struct td_measure *m, struct td_err *ret_err)
 	else if (m->source)
 		r = td_measure_data(m->source, 1ull << h.cluster_bits, &data);
 	if (r < 0)
-		return td_err_set(ret_err, r, "%s: cannot tell what it holds: %s", m->source->name,
-				  strerror(-r));
+		return td_err_set(ret_err, r, "what it holds cannot be told: %s", strerror(-r));
 	m->fully_allocated = at.end;
 	m->required = at.end - at.data_len + data;
 	return 0;

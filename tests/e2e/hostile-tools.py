@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from nbdlib import Conn, Gone, EINVAL, EIO, FLUSH
+from nbdlib import Conn, Gone, EINVAL, EIO, EPERM, FLUSH
 
 bindir, images, scratch, limit, seconds, wanted = sys.argv[1:4] + [int(a) for a in sys.argv[4:6]] + [sys.argv[6]]
 tool = os.path.join(bindir, "tap-img")
@@ -104,7 +104,7 @@ def ended(p, what):
 # ---- a disk that is served ----
 
 def ask(conn, write, what):
-    """Each request has an answer, and it is data or EIO (a range behind the end: EINVAL)."""
+    """Each request has an answer: data or EIO; EINVAL behind the end, EPERM for an extent that is not to be written."""
     size = conn.size
     for off in (0, 65536, size // 2 & ~511, max(size - 4096, 0) & ~511):
         length = min(4096, size - off)
@@ -112,7 +112,8 @@ def ask(conn, write, what):
             continue
         errors = [conn.read(off, length)[0]]
         if write:
-            errors += [conn.write(off, b"w" * length), conn.call(FLUSH), conn.read(off, length)[0]]
+            written = conn.write(off, b"w" * length)
+            errors += [0 if written == EPERM else written, conn.call(FLUSH), conn.read(off, length)[0]]
         for e in errors:
             if e not in (0, EIO, EINVAL):
                 failures.append(f"{what}: errno {e}")

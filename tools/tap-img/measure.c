@@ -42,8 +42,12 @@ static int measure_co(void *arg)
 			job->m.source = job->source.part[0].im;
 		job->m.size = job->source.size;
 	}
-	if (r == 0)
+	if (r == 0) {
 		r = td_image_measure(job->drv, &job->m, job->err);
+		if (r < 0 && job->nr_sources > 0)
+			r = td_err_prefix(job->err, r, "%s: no %s can be made of it", job->operands[0],
+					  job->drv->name);
+	}
 	source_close(&job->source);
 	return r;
 }
