@@ -29,6 +29,17 @@ static int vdi_probe(const void *head, size_t len)
 
 /* ---- what an entry means ---- */
 
+/*
+ * Blocks are written whole, so one of which bytes are missing was cut off, and zeros would be a lie.  Only of the disk's
+ * last block, wherever it lies, what is behind the disk may be missing.
+ */
+static uint64_t needed(const struct vdi *v)
+{
+	uint64_t in_last = v->h.size % v->h.block_size;
+
+	return in_last ? in_last : v->h.block_size;
+}
+
 static int decode(const struct td_image *im, uint64_t raw, struct td_grain *ret)
 {
 	static const enum td_grain_kind kinds[] = { TD_GRAIN_HOLE, TD_GRAIN_ZERO, TD_GRAIN_DATA };
@@ -39,6 +50,8 @@ static int decode(const struct td_image *im, uint64_t raw, struct td_grain *ret)
 	*ret = (struct td_grain){ .kind = TD_GRAIN_HOLE };
 	r = vdi_entry_decode(&v->h, (uint32_t)raw, &kind, &ret->host_off);
 	ret->kind = kinds[kind];
+	if (r == 0 && kind == VDI_DATA && !td_in_range(ret->host_off, needed(v), im->child->size))
+		return -EUCLEAN;
 	return r;
 }
 

@@ -33,7 +33,7 @@ static int see_bitmap(struct check *c, uint64_t chunk, uint64_t raw)
 
 	if (!c->v->disk.parent || (raw & 7) == VHDX_NOT_PRESENT)
 		return 0; /* nobody looks at it */
-	if (vhdx_bitmap_decode(raw, &off) < 0 || vhdx_check_place(c->v, off, VHDX_MIB) < 0)
+	if (vhdx_bitmap_decode(raw, &off) < 0 || vhdx_check_bitmap(c->v, off) < 0)
 		return bad(c, "bitmap of chunk", chunk);
 	return td_runs_add(&c->runs, off, VHDX_MIB);
 }
@@ -47,7 +47,7 @@ static int see_block(struct check *c, uint64_t block, uint64_t raw)
 		return bad(c, "block", block);
 	if (e.state != VHDX_PRESENT && e.state != VHDX_PARTLY)
 		return 0;
-	if (vhdx_check_place(c->v, e.off, len) < 0 || (e.state == VHDX_PARTLY && !c->v->disk.parent))
+	if (vhdx_check_block(c->v, e.off) < 0 || (e.state == VHDX_PARTLY && !c->v->disk.parent))
 		return bad(c, "block", block);
 	c->ret->allocated++;
 	c->ret->fragmented += c->last && e.off != c->last;

@@ -72,8 +72,9 @@ TD_CHECK int vhdx_check_backing(struct td_image *im, struct td_err *ret_err);
 /* Entry number i of the BAT. */
 TD_CO TD_CHECK int vhdx_bat_entry(struct vhdx *v, uint64_t i, uint64_t *ret);
 
-/* May len bytes of a block, or bitmap, lie there?  0, -EUCLEAN. */
-TD_CHECK int vhdx_check_place(const struct vhdx *v, uint64_t host_off, uint64_t len);
+/* May a block, or a bitmap, lie there?  0, -EUCLEAN. */
+TD_CHECK int vhdx_check_block(const struct vhdx *v, uint64_t host_off);
+TD_CHECK int vhdx_check_bitmap(const struct vhdx *v, uint64_t host_off);
 
 TD_CO int vhdx_preadv(struct td_image *im, uint64_t off, const struct td_iov *iov, unsigned flags);
 TD_CO int vhdx_extent_at(struct td_image *im, uint64_t off, uint64_t len, struct td_extent *ret);

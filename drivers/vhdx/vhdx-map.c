@@ -39,16 +39,29 @@ int vhdx_bat_entry(struct vhdx *v, uint64_t i, uint64_t *ret)
 	return r;
 }
 
-/* The file may end inside its last block, as far as the disk does: zeros.  What begins behind its end was cut off. */
-int vhdx_check_place(const struct vhdx *v, uint64_t host_off, uint64_t len)
+/* What begins or ends behind the end of the file was cut off, and zeros would be a lie. */
+static int check_place(const struct vhdx *v, uint64_t host_off, uint64_t len, uint64_t needed)
 {
 	const struct vhdx_regions *at = &v->regions;
 
-	if (host_off < VHDX_START || host_off >= v->end ||
+	if (host_off < VHDX_START || !td_in_range(host_off, needed, v->end) ||
 	    td_overlap(host_off, len, at->bat.off, at->bat.len) ||
 	    td_overlap(host_off, len, at->metadata.off, at->metadata.len))
 		return -EUCLEAN;
 	return v->log && td_overlap(host_off, len, v->h.log_off, v->h.log_len) ? -EUCLEAN : 0;
+}
+
+int vhdx_check_block(const struct vhdx *v, uint64_t host_off)
+{
+	const uint64_t size = v->g.block_size, in_last = v->disk.size % size;
+
+	/* Of the disk's last block, wherever it lies, what is behind the disk may be missing. */
+	return check_place(v, host_off, size, in_last ? in_last : size);
+}
+
+int vhdx_check_bitmap(const struct vhdx *v, uint64_t host_off)
+{
+	return check_place(v, host_off, VHDX_MIB, VHDX_MIB);
 }
 
 /* ---- one block ---- */
@@ -67,7 +80,7 @@ static int map_sectors(struct vhdx *v, uint64_t off, uint64_t len, uint64_t host
 	if (r == 0)
 		r = vhdx_bitmap_decode(raw, &bitmap);
 	if (r == 0)
-		r = vhdx_check_place(v, bitmap, VHDX_MIB);
+		r = vhdx_check_bitmap(v, bitmap);
 	if (r == 0)
 		r = vhdx_unit(v, VHDX_BITMAPS, bitmap + td_align_down(sector / 8, VHDX_UNIT), &unit);
 	if (r < 0 || !unit)
@@ -93,7 +106,7 @@ static int map_block(struct vhdx *v, uint64_t off, uint64_t len, struct place *r
 	*ret = (struct place){ .kind = e.state == VHDX_NOT_PRESENT ? BELOW : ZEROS, .len = here };
 	if (e.state != VHDX_PRESENT && e.state != VHDX_PARTLY)
 		return 0;
-	r = vhdx_check_place(v, e.off, v->g.block_size);
+	r = vhdx_check_block(v, e.off);
 	if (r < 0)
 		return r;
 	if (e.state == VHDX_PARTLY)

@@ -28,7 +28,7 @@ def headers(f, whole):
     for n in (1, 64, 72, 393, 511, 512, 515, 527):
         f.put(f"cut-{n}", whole, size=n)
     f.put("empty", b"")
-    f.put("data-cut", whole, size=len(whole) - 4096, read=EITHER)
+    f.put("data-cut", whole, size=len(whole) - 4096)
     f.put("no-data", whole, size=DATA_OFF)
     for name, at, value in (
             ("magic", MAGIC, 0), ("version-0", VERSION, 2), ("version-9", VERSION, 9 << 16),

@@ -36,7 +36,7 @@ def headers(f):
     put(f, "sound", read=WORKS)
     for n in (0, 7, 8, FIRST, SECOND, REGIONS, REGIONS_2 + 100, MIB, BAT, META, META + 65536, META + 65600):
         put(f, f"cut-{n}", length=n)
-    put(f, "data-cut", length=disk().length() - 4096, read=EITHER)
+    put(f, "data-cut", length=disk().length() - 4096)
     put(f, "headers-none", (FIRST, bytes(4096)), (SECOND, bytes(4096)))
     put(f, "headers-checksum", (FIRST + 100, b"x"), (SECOND + 100, b"x"))
     put(f, "headers-one", (SECOND, bytes(4096)), read=WORKS)

@@ -117,6 +117,13 @@ finds 2 'out of the file'
 reads -c 'read 0 4k' -c 'read -P 2 3M 512'
 [ "$(grep -c -i failed io.out)" = 1 ] || fail "$(cat io.out)"
 
+# A copy that ended early: what is missing is an error.
+cp before.vdi lie.vdi
+truncate -s -512 lie.vdi
+finds 2 'out of the file'
+reads -c 'read 8M 4k' -c 'read -P 3 7M 512'
+[ "$(grep -c -i failed io.out)" = 1 ] || fail "$(cat io.out)"
+
 # refused PATTERN: in one line, at once.
 refused() { expect_fail "vdi lie.vdi: .*$1" tapdisk -R -f --nbd "unix:$T/s" vdi:lie.vdi; }
 lie 68 0x00000002
