@@ -82,7 +82,7 @@ static int check_regions(const struct vmdk_header *h, struct td_err *ret_err)
 	const bool at_end = h->gd == VMDK_GD_AT_END;
 	const struct region r[] = {
 		{ "header", 0, 1 },
-		{ "descriptor", h->desc, h->desc ? h->desc_len : 0 },
+		{ "descriptor", h->desc, h->desc_len },
 		{ "grain directory", at_end ? 0 : h->gd, at_end ? 0 : vmdk_directory_len(h) },
 		{ "redundant grain directory", h->rgd,
 		  h->flags & VMDK_REDUNDANT && !at_end ? vmdk_directory_len(h) : 0 },
@@ -121,6 +121,8 @@ int vmdk_header_decode(const uint8_t *buf, struct vmdk_header *ret, struct td_er
 	};
 	int r = check_kind(buf, &h, ret_err);
 
+	if (h.desc == 0 || h.desc_len == 0) /* there is none */
+		h.desc = h.desc_len = 0;
 	if (r == 0)
 		r = check_geometry(&h, ret_err);
 	if (r == 0)
