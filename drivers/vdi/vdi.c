@@ -30,8 +30,8 @@ static int vdi_probe(const void *head, size_t len)
 /* ---- what an entry means ---- */
 
 /*
- * Blocks are written whole, so one of which bytes are missing was cut off, and zeros would be a lie.  Only of the disk's
- * last block, wherever it lies, what is behind the disk may be missing.
+ * Blocks are written whole, so one of which bytes are missing was cut off, and zeros would be a lie.  Only of the
+ * disk's last block, wherever it lies, what is behind the disk may be missing.
  */
 static uint64_t needed(const struct vdi *v)
 {
