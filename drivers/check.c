@@ -26,14 +26,13 @@ void td_check_say(struct td_check *c, const char *fmt, ...)
 
 int td_runs_add(struct td_runs *r, uint64_t off, uint64_t len)
 {
-	struct td_run *last = r->nr > 0 ? &r->at[r->nr - 1] : NULL, *more;
-
-	if (last && last->off + last->len == off) {
-		last->len += len;
+	if (r->nr > 0 && r->at[r->nr - 1].off + r->at[r->nr - 1].len == off) {
+		r->at[r->nr - 1].len += len;
 		return 0;
 	}
 	if (r->nr == r->room) {
 		size_t room = r->room ? 2 * r->room : 256;
+		struct td_run *more;
 
 		more = room > TD_RUNS_MAX ? NULL : reallocarray(r->at, room, sizeof(*more));
 		if (!more)
