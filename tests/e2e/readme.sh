@@ -53,6 +53,9 @@ block-detach 0 xvdb
 block nbd
 end_tapdisks
 
+block convert
+qemu-img compare -q -f qcow2 -F vmdk /srv/disk.qcow2 /srv/disk.vmdk || fail "the vmdk differs"
+
 tap-ctl create -a qcow2:/srv/work.qcow2 >/dev/null
 tap-img create -b work.qcow2 -F qcow2 qcow2:/srv/new.qcow2 >/dev/null
 block look
